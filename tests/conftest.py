@@ -1,6 +1,5 @@
-"""For all tests: property tests take the time they need, because machines are shared and noisy; and programs hear the
-signals that they are sent, also where the tests run in the background of a shell, which lets its children ignore some.
-Unit tests are marked, and held to it (support/unit.py).
+"""Settings for all tests: property tests have no deadline, because machines are shared and noisy, and child processes
+receive signals even if the tests run in the background of a shell. Unit tests are marked and checked (support/unit.py).
 """
 
 import faulthandler
@@ -26,7 +25,7 @@ pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testi
 SHARED_MEMORY = Path("/dev/shm")
 TESTS = Path(__file__).parent
 SLOWEST_FIRST = ("crash", "cli", "runtimes", "flows", "hostile", "runner", "channels")
-"""Folders with the files that take longest: the last file of a run is one worker's alone."""
+"""Folders with the slowest files: the last file of a run occupies one worker."""
 
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signal) is signal.SIG_IGN:
@@ -49,7 +48,7 @@ _use_plain_tracebacks()
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """What cannot have a unit test is not even loaded where only those are run."""
+    """Files that cannot have a unit test are not even loaded when only unit tests are run."""
     is_test = collection_path.name.startswith("test_")
     if config.getoption("markexpr") == "unit" and is_test and not is_unit(collection_path.relative_to(TESTS)):
         return True
@@ -64,7 +63,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 
 def _run_order(item: pytest.Item) -> tuple[bool, int]:
-    """The files with processes before the others, the longest of them first; else as they were collected."""
+    """Files that start processes come first, the slowest of them first of all; the others in order of collection."""
     file = item.path.relative_to(TESTS)
     folder = file.parts[0]
     return is_unit(file), SLOWEST_FIRST.index(folder) if folder in SLOWEST_FIRST else len(SLOWEST_FIRST)
@@ -78,7 +77,7 @@ def pytest_runtest_setup(item: pytest.Item) -> Generator[None]:
 
 
 def _watch_for_hanging(item: pytest.Item) -> None:
-    """How long a test may hang is a limit as the others are: pytest's own watch is set again, to what it is here."""
+    """The timeout of pytest-timeout is scaled like the others."""
     quiet_s = float(item.config.getini("faulthandler_timeout") or 0)
     if quiet_s and fault_handler_stderr_fd_key in item.config.stash:
         stderr = item.config.stash[fault_handler_stderr_fd_key]
@@ -97,7 +96,7 @@ def _io_guard(item: pytest.Item) -> AbstractContextManager[None]:
 
 @pytest.fixture(autouse=True)
 def _restore_logging() -> Iterator[None]:
-    """A test that sets up the process's logs, or runs a command that does, leaves nothing of that to the next."""
+    """A test that configures logging, or runs a command that does, does not affect the next."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     yield
@@ -109,7 +108,7 @@ def _restore_logging() -> Iterator[None]:
 
 @pytest.fixture
 def unused_tcp_port() -> Iterator[int]:
-    """In place of pytest-asyncio's, whose port may be anybody's by the time that it is used."""
+    """Replaces the fixture of pytest-asyncio, whose port may be taken before it is used."""
     port = ReservedPort()
     yield port.number
     port.release()
@@ -117,7 +116,7 @@ def unused_tcp_port() -> Iterator[int]:
 
 @pytest.fixture
 def folder(tmp_path: Path) -> Iterator[Path]:
-    """An empty one; in memory where there is such a place, so that very many files are made quickly."""
+    """An empty folder, in memory where possible, so that very many files are created quickly."""
     made = Path(tempfile.mkdtemp(dir=SHARED_MEMORY if SHARED_MEMORY.is_dir() else tmp_path, prefix="nanohost-test-"))
     yield made
     remove_tree(made)

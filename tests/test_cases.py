@@ -1,4 +1,4 @@
-"""Every case of tests/cases/ is run by the test that it names, and none is left out without a word."""
+"""Every case of tests/cases/ is run by a test, and a case without one is an error."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ RUNNERS: dict[str, ModuleType] = {
 }
 
 
-def test_there_is_a_test_of_every_platform() -> None:
+def test_every_platform_has_a_test_of_cases() -> None:
     assert RUNNERS.keys() == {*PLATFORMS, RENDERING}
 
 
 @pytest.mark.parametrize("runner", RUNNERS)
-def test_a_test_of_cases_has_all_that_are_for_it(runner: str) -> None:
+def test_a_test_of_cases_gets_all_cases_for_it(runner: str) -> None:
     assert cases_for(runner) == RUNNERS[runner].CASES
     tests = [value for name, value in vars(RUNNERS[runner]).items() if name.startswith("test_")]
     given = [mark.args[1] for test in tests for mark in test.pytestmark if mark.name == "parametrize"]
@@ -55,13 +55,13 @@ def test_every_case_is_run_by_a_test(one: LocatedCase) -> None:
     assert one.case.keys() - known == set(), "the case says something that its test does not look at"
 
 
-def test_no_two_cases_of_a_platform_have_one_name() -> None:
+def test_case_names_are_unique_on_a_platform() -> None:
     names = [(one.platform, one.case["name"]) for one in load_cases()]
     assert sorted({str(name) for name in names if names.count(name) > 1}) == []
 
 
 @pytest.mark.parametrize("platform", PLATFORMS)
-def test_a_file_that_is_added_is_run(platform: str, tmp_path: Path) -> None:
+def test_an_added_file_of_cases_is_run(platform: str, tmp_path: Path) -> None:
     added = [{"platform": platform, "name": "a", "input": {}}, {"name": "b", "forms": "all", "input": "x"}]
     (tmp_path / "added.json").write_text(json.dumps(added))
     (tmp_path / f"{platform}.json").write_text(json.dumps([{"name": "c", "input": {}}]))
@@ -83,9 +83,7 @@ def test_a_file_that_is_added_is_run(platform: str, tmp_path: Path) -> None:
         ({"name": "a", "platform": "discord", "input": {}, "then": "all is well"}, "no test is marked"),
     ],
 )
-def test_a_case_that_nothing_runs_is_an_error_and_not_left_out(
-    case: dict[str, object], says: str, tmp_path: Path
-) -> None:
+def test_a_case_without_a_test_is_an_error(case: dict[str, object], says: str, tmp_path: Path) -> None:
     (tmp_path / "added.json").write_text(json.dumps([case]))
     [one] = load_cases(tmp_path)
     with pytest.raises(ValueError, match=says):
@@ -93,7 +91,7 @@ def test_a_case_that_nothing_runs_is_an_error_and_not_left_out(
     assert [runner for runner in RUNNERS if cases_for(runner, tmp_path)] == []
 
 
-def test_a_test_names_no_case_that_there_is_not_and_no_case_of_two() -> None:
+def test_tests_name_only_existing_cases_with_distinct_names() -> None:
     cases = [one.case["name"] for one in load_cases() if "then" in one.case]
     assert sorted(cases_named_by_tests().keys() - set(cases)) == []
     assert sorted({name for name in cases if cases.count(name) > 1}) == []

@@ -1,4 +1,4 @@
-"""A chat that goes on under another id: all that belongs to it, once, whoever says so and however often."""
+"""A chat whose platform id changes: everything that belongs to it moves, once, however often the move is reported."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ VALUES (1, 'x', '{T}', '', 'fake', 'main', 'c1');
 INSERT INTO destinations (agent_group_id, name, messaging_group_id, created_by, created_at)
 VALUES (1, 'club', 1, 'x', '{T}');
 """
-"""Everything that can wait for a chat, beside a message to it and a question in it."""
+"""Everything that can wait for a chat besides a message and a question."""
 PLACES = {
     "tasks": "SELECT platform_id AS place FROM tasks",
     "approvals": "SELECT platform_id || ' ' || subject AS place FROM approvals",
@@ -66,18 +66,18 @@ PLACES = {
 
 @asynccontextmanager
 async def talking(folder: Path) -> AsyncIterator[World]:
-    """A chat in which an agent has asked something, with all kinds of things waiting for it."""
+    """A chat in which an agent has asked a question, with every kind of row waiting for it."""
     async with asking(folder) as world:
         session = await world.session("a")
         async with world.store.transaction() as tx:
             for statement in WAITING.split(";")[:-1]:
                 await tx.execute(statement, {"s": session.id} if ":s" in statement else {})
-        await say(world, 9)
+        await enqueue_delivery(world, 9)
         yield world
 
 
-async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HELLO) -> None:
-    """Something is on its way to the old chat."""
+async def enqueue_delivery(world: World, seq: int, content: ChatOut | CardOut | EditOut = HELLO) -> None:
+    """Enqueue a delivery to the old chat."""
     session = await world.session("a")
     async with world.store.transaction() as tx:
         await deliveries.add(
@@ -97,7 +97,7 @@ async def say(world: World, seq: int, content: ChatOut | CardOut | EditOut = HEL
 
 
 def moving(world: World, told: list[AgentGroupId] | None = None) -> ChatMover:
-    """`told` gets the agents that are told of it."""
+    """`told` collects the agents that are told of the move."""
 
     async def tell(agent: AgentGroupId) -> None:
         if told is not None:
@@ -110,7 +110,7 @@ async def places(world: World) -> dict[str, list[str]]:
     return {what: [row["place"] for row in await world.store.fetch_all(sql)] for what, sql in PLACES.items()}
 
 
-async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path: Path) -> None:
+async def test_everything_waiting_for_a_chat_waits_under_its_new_id(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         before = await messaging_groups.list_all(world.store)
         chats = record_events(world.store.bus, ChatHasEvents, lambda event: event.chat)
@@ -132,7 +132,7 @@ async def test_all_that_waits_for_a_chat_waits_for_it_under_its_new_id(tmp_path:
     assert (chats, [lane.chat for lane in world.answered]) == ([OLD, NEW], [NEW])
 
 
-async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> None:
+async def test_a_move_is_recorded_once_however_often_it_is_reported(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         for _ in range(3):
             await moving(world).move(OLD, "c9")
@@ -154,14 +154,14 @@ async def test_it_is_on_record_once_however_often_it_is_said(tmp_path: Path) -> 
     }
 
 
-async def test_of_a_chat_that_nobody_knows_nothing_is_kept(tmp_path: Path) -> None:
+async def test_a_move_of_an_unknown_chat_is_not_recorded(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(ChatKey("fake", "main", "c7"), "c8")
         assert await world.store.fetch_all("SELECT * FROM moved_chats") == []
         assert await audit.latest(world.store.reports, limit=9, action="chats.moved") == []
 
 
-async def test_it_is_all_or_nothing(tmp_path: Path) -> None:
+async def test_a_move_is_atomic(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         async with world.store.transaction() as tx:
             await tx.execute("CREATE TRIGGER full BEFORE UPDATE ON rules BEGIN SELECT RAISE(ABORT, 'full'); END")
@@ -173,7 +173,7 @@ async def test_it_is_all_or_nothing(tmp_path: Path) -> None:
         assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c1"]
 
 
-async def test_what_comes_in_under_the_old_id_later_is_for_the_same_conversation(tmp_path: Path) -> None:
+async def test_later_events_under_the_old_id_belong_to_the_same_session(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(OLD, "c9")
         async with world.store.transaction() as tx:
@@ -185,16 +185,16 @@ async def test_what_comes_in_under_the_old_id_later_is_for_the_same_conversation
         assert (await wirings.find_listeners(world.store, OLD)).can_hear_people
 
 
-async def test_what_is_said_to_the_old_id_later_goes_to_the_new_one_and_answers_nothing_there(tmp_path: Path) -> None:
+async def test_later_messages_to_the_old_id_go_to_the_new_one_without_a_reply(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(OLD, "c9")
-        await say(world, 11)
+        await enqueue_delivery(world, 11)
         assert (await places(world))["messages"] == ["c1 -", "c9 -", "c9 -"]
 
 
-async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path) -> None:
+async def test_a_button_from_before_the_move_can_be_pressed_in_the_new_chat(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        await say(world, 9, content=CardOut(title="Which?", body="", options=("Red", "Blue")))
+        await enqueue_delivery(world, 9, content=CardOut(title="Which?", body="", options=("Red", "Blue")))
         async with world.store.transaction() as tx:
             await tx.execute("UPDATE deliveries SET status = 'sent'")
         await moving(world).move(OLD, "c9")
@@ -205,9 +205,9 @@ async def test_a_button_of_before_can_be_pressed_in_the_new_chat(tmp_path: Path)
         assert await world.mailbox("a") == ["ask me", "Red", "Red"]
 
 
-async def test_a_message_of_before_is_not_changed_in_the_new_chat_where_its_number_is_anothers(tmp_path: Path) -> None:
+async def test_a_message_from_before_the_move_is_not_edited_in_the_new_chat(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
-        await say(world, 9, content=EditOut(message=1, text="changed"))
+        await enqueue_delivery(world, 9, content=EditOut(message=1, text="changed"))
         kinds, able = KindHandlers(world.store, world.mailboxes, OutboxCleaner(world.clock)), FullFeatureChannel()
         session = await world.session("a")
         before = await deliveries.find(world.store, session.id, 9)
@@ -233,7 +233,7 @@ async def test_a_chat_that_moves_twice_is_found_under_each_of_its_ids(tmp_path: 
             assert found.platform_id == "c10"
 
 
-async def test_a_chat_that_is_called_as_before_is_nothing_to_speak_of(tmp_path: Path) -> None:
+async def test_a_move_to_the_same_id_is_ignored(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         before = await places(world)
         with capture_logs() as lines:
@@ -243,7 +243,9 @@ async def test_a_chat_that_is_called_as_before_is_nothing_to_speak_of(tmp_path: 
 
 
 @pytest.mark.parametrize(("old", "to"), [(NEW, "c1"), (ChatKey("fake", "main", "c0"), "c1")])
-async def test_a_chat_does_not_move_back_or_to_where_another_has_left(old: ChatKey, to: str, tmp_path: Path) -> None:
+async def test_a_chat_does_not_move_back_or_to_an_id_that_another_has_left(
+    old: ChatKey, to: str, tmp_path: Path
+) -> None:
     async with talking(tmp_path) as world:
         await moving(world).move(OLD, "c9")
         before = await places(world)
@@ -254,7 +256,7 @@ async def test_a_chat_does_not_move_back_or_to_where_another_has_left(old: ChatK
         assert await moved_chats.current_chat(world.store, OLD) == NEW
 
 
-async def test_a_new_chat_that_nobody_set_up_is_the_old_one_with_what_it_had(tmp_path: Path) -> None:
+async def test_an_unconfigured_new_chat_takes_everything_of_the_old_one(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         met = await world.chat("c9")
         async with world.store.transaction() as tx:
@@ -266,7 +268,7 @@ async def test_a_new_chat_that_nobody_set_up_is_the_old_one_with_what_it_had(tmp
         assert len(await wirings.list_for_chat(world.store, group.id)) == 1
 
 
-async def test_where_the_new_chat_is_set_up_already_that_stays_and_the_rest_is_added(tmp_path: Path) -> None:
+async def test_a_configured_new_chat_keeps_its_settings_and_gets_the_rest_added(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         old = await messaging_groups.find_by_chat(world.store, OLD)
         assert old is not None
@@ -281,14 +283,14 @@ async def test_where_the_new_chat_is_set_up_already_that_stays_and_the_rest_is_a
         assert await messaging_groups.find_by_chat(world.store, OLD) == new
 
 
-async def test_of_the_old_chat_nothing_is_left_where_all_of_it_went_to_one_that_is_set_up(tmp_path: Path) -> None:
+async def test_the_old_chat_is_deleted_when_everything_moved_to_a_configured_one(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         await world.wire(await world.chat("c9"), await world.agent("b"))
         await moving(world).move(OLD, "c9")
         assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c9"]
 
 
-async def test_a_session_that_finds_another_one_in_its_place_still_sends_to_the_new_chat(tmp_path: Path) -> None:
+async def test_a_session_whose_place_is_taken_still_sends_to_the_new_chat(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         old, new = await world.session("a"), await world.chat("c9")
         await world.wire(new, await agent(world))
@@ -301,7 +303,7 @@ async def test_a_session_that_finds_another_one_in_its_place_still_sends_to_the_
         assert book.default.chat == ChatId("fake", "main", "c9")
 
 
-async def test_what_came_first_in_the_new_chat_and_waits_for_somebody_to_connect_it_is_answered(tmp_path: Path) -> None:
+async def test_the_first_message_in_a_new_chat_that_waits_for_a_connection_is_answered(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.grant("fake:owner", Role.OWNER)
         await world.says("I am first", chat="c9", mentions=True, is_group=True)
@@ -315,7 +317,7 @@ async def test_what_came_first_in_the_new_chat_and_waits_for_somebody_to_connect
         assert [chat.platform_id for chat in await messaging_groups.list_all(world.store)] == ["c9"]
 
 
-async def test_agents_that_may_send_there_are_told(tmp_path: Path) -> None:
+async def test_agents_with_the_chat_as_a_destination_are_told(tmp_path: Path) -> None:
     async with talking(tmp_path) as world:
         told: list[AgentGroupId] = []
         for _ in range(2):

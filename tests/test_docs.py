@@ -41,7 +41,7 @@ def test_the_tree_of_the_architecture_page_is_up_to_date() -> None:
     assert written == load_reference().architecture_page(), "run make docs"
 
 
-def test_each_file_that_the_architecture_page_names_exists() -> None:
+def test_each_file_named_on_the_architecture_page_exists() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     named = re.findall(r"`([a-z_/]+\.py)`", page)
     roots = (ROOT / "src" / "nanohost", ROOT)
@@ -49,7 +49,7 @@ def test_each_file_that_the_architecture_page_names_exists() -> None:
     assert [name for name in named if not any((root / name).is_file() for root in roots)] == []
 
 
-def test_each_package_and_module_of_the_host_is_in_one_layer_of_the_architecture_page() -> None:
+def test_each_package_and_module_is_in_one_layer_of_the_architecture_page() -> None:
     page = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
     rows = page.split("## Layers")[1].splitlines()
     layered = [name for row in rows if row.startswith("| ") for name in re.findall(r"`([a-z_.]+)`", row)]
@@ -68,13 +68,13 @@ def test_the_catalogue_of_the_command_line_is_up_to_date() -> None:
     sorted([*ROOT.glob("*.md"), *(ROOT / "docs").rglob("*.md"), ROOT / "whatsapp_bridge" / "README.md"]),
     ids=lambda page: page.name,
 )
-def test_links_lead_somewhere(page: Path) -> None:
+def test_links_have_existing_targets(page: Path) -> None:
     broken = [link for link in LINK.findall(page.read_text(encoding="utf-8")) if not (page.parent / link).exists()]
     assert broken == []
 
 
 @pytest.mark.behaviour("OP-01")
-def test_what_to_do_about_each_thing_that_status_shows_is_on_a_page() -> None:
+def test_every_status_section_has_advice_on_a_page() -> None:
     page = (ROOT / "docs" / "how-to" / "when-status-shows.md").read_text(encoding="utf-8")
     shown = {section.title for section in SECTIONS}
     assert [title for title in sorted(shown) if f"| {title.partition(' in the last')[0]} |" not in page] == []
@@ -84,7 +84,7 @@ HINTED = re.compile(r"""hint=f?["'][^"'\n]*?\bnanohost ([a-z][a-z-]*)(?: ([a-z]+
 
 
 @pytest.mark.behaviour("OP-05")
-def test_every_command_that_an_error_tells_to_type_exists() -> None:
+def test_every_command_suggested_by_an_error_exists() -> None:
     words = {"run", "chat"} | {word for name in commands() for word in (name, name.partition(" ")[0])}
     told = {
         (first, second) for path in (ROOT / "src").rglob("*.py") for first, second in HINTED.findall(path.read_text())
@@ -101,7 +101,7 @@ def _is_command(first: str, second: str, words: set[str]) -> bool:
 NAMED_TEST = re.compile(r"`((?:tests|src)/[a-z_/]+\.py)?::(\w+)`")
 
 
-def test_each_test_that_the_security_page_names_exists() -> None:
+def test_each_test_named_on_the_security_page_exists() -> None:
     file, missing = "", []
     for named, test in NAMED_TEST.findall((ROOT / "docs" / "security.md").read_text(encoding="utf-8")):
         file = named or file  # a name alone is of the file before it
@@ -111,11 +111,11 @@ def test_each_test_that_the_security_page_names_exists() -> None:
 
 
 SET_UP = ("channels create", "nanohost run", "nanohost pair")
-"""In the order that works: nothing is there to be started, or to be heard, before."""
+"""In the order that works: each command needs the ones before it."""
 
 
 @pytest.mark.parametrize("page", sorted((ROOT / "docs" / "channels").glob("*.md")), ids=lambda page: page.stem)
-def test_a_channels_page_says_what_to_type_in_the_order_that_works(page: Path) -> None:
+def test_a_channels_page_lists_the_commands_in_the_order_that_works(page: Path) -> None:
     steps = page.read_text(encoding="utf-8").split("## From nothing to the first message\n")[1].split("\n## ")[0]
     numbers = [int(number) for number in re.findall(r"^(\d+)\. ", steps, re.MULTILINE)]
     assert numbers == list(range(1, len(numbers) + 1))

@@ -47,17 +47,15 @@ def would_do(target: str, venv: Path) -> str:
     return done.stdout
 
 
-def test_make_chat_installs_what_runs_and_no_tools_for_development(tmp_path: Path) -> None:
+def test_make_chat_installs_the_runtime_and_no_development_tools(tmp_path: Path) -> None:
     told = would_do("chat", tmp_path / "venv")
     assert "requirements/host.txt" in told
     assert "requirements/dev.txt" not in told
 
 
 @pytest.mark.parametrize("is_on_path", [True, False])
-def test_make_chat_says_how_the_program_is_typed_where_its_name_alone_is_not_found(
-    tmp_path: Path, is_on_path: bool
-) -> None:
-    """What is named in hints has to be a command where it is read."""
+def test_make_chat_explains_how_to_run_a_program_that_is_not_on_the_path(tmp_path: Path, is_on_path: bool) -> None:
+    """A command named in a hint must be one that can be typed."""
     bin = tmp_path / "venv" / "bin"
     bin.mkdir(parents=True)
     for name in ("python", "nanohost"):
@@ -84,7 +82,7 @@ def test_the_whatsapp_bridge_is_installed_for_development_and_not_for_make_chat(
     assert "--editable whatsapp_bridge" not in would_do("chat", tmp_path / "venv")
 
 
-def test_where_everything_is_installed_make_chat_installs_nothing(tmp_path: Path) -> None:
+def test_make_chat_installs_nothing_where_everything_is_installed(tmp_path: Path) -> None:
     for stamp in (".installed", ".host"):
         (tmp_path / stamp).touch()
     assert "pip" not in would_do("chat", tmp_path)
@@ -92,7 +90,7 @@ def test_where_everything_is_installed_make_chat_installs_nothing(tmp_path: Path
 
 
 @pytest.mark.parametrize("name", ["host", "agent", "build"])
-def test_all_lock_files_name_the_same_versions(name: str) -> None:
+def test_all_lock_files_pin_the_same_versions(name: str) -> None:
     everything = pins("dev")
     assert {package: version for package, version in pins(name).items() if everything.get(package) != version} == {}
 
@@ -105,14 +103,14 @@ def test_each_requirement_has_a_hash_and_no_file_names_an_index() -> None:
         assert "://" not in text, path.name
 
 
-def test_the_host_has_all_that_it_depends_on_but_the_agents_sdk() -> None:
+def test_the_host_has_all_its_dependencies_except_the_agents_sdk() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     wanted = {re.split(r"[>=<;\[ ]", one)[0].lower().replace(".", "-") for one in project["dependencies"]}
     assert wanted - set(pins("host")) == {"claude-agent-sdk"}
     assert {"claude-agent-sdk", "mypy", "pytest", "ruff", "hypothesis"} & set(pins("host")) == set()
 
 
-def test_how_far_it_is_is_told_by_what_pip_says() -> None:
+def test_the_progress_of_an_install_is_read_from_the_output_of_pip() -> None:
     install = script("install")
     text = 'aiohttp==3 \\\n    --hash=x\nPy_Win32==1 ; sys_platform == "win32" \\\n    --hash=x\nhttpx==1\n'
     assert install.names(text) == {"aiohttp", "httpx"}
@@ -126,7 +124,7 @@ def test_how_far_it_is_is_told_by_what_pip_says() -> None:
     assert list(install.steps(said, 2)) == ["1 of 2: aiohttp", "2 of 2: httpx", "unpacking"]
 
 
-def test_a_failed_install_says_what_pip_said(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+def test_a_failed_install_prints_the_output_of_pip(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
     wrong = tmp_path / "wrong.txt"
     wrong.write_text("not a requirement\n")  # nothing that an index could be asked for
     assert script("install").main(sys.executable, [str(wrong)]) != 0
@@ -146,7 +144,7 @@ def test_a_failed_install_says_what_pip_said(tmp_path: Path, capfd: pytest.Captu
         ("process", "claude", True, True),
     ],
 )
-def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
+def test_the_claude_program_is_installed_beside_the_host_only_where_no_image_has_it(
     monkeypatch: pytest.MonkeyPatch, runtime: str, provider: str, engine: bool, wanted: bool
 ) -> None:
     beside = script("agent_beside_host")
@@ -157,7 +155,7 @@ def test_claudes_program_is_kept_beside_the_host_only_where_no_image_has_it(
 
 
 @pytest.mark.parametrize(("locked", "is_there"), [("{version} \\\n", True), ("0.0.1 \\\n", False)])
-def test_what_is_there_already_is_not_installed_again_unless_another_version_is_locked(
+def test_installed_packages_are_not_reinstalled_unless_another_version_is_locked(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path, locked: str, is_there: bool
 ) -> None:
     beside = script("agent_beside_host")
@@ -170,9 +168,7 @@ def test_what_is_there_already_is_not_installed_again_unless_another_version_is_
     assert beside.is_wanted(settings) is not is_there
 
 
-def test_the_tests_write_in_memory_only_where_there_is_room_for_them(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_tests_write_to_memory_only_where_there_is_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run = script("test")
     assert not run.has_room(tmp_path / "none")
     for bytes, has_room in ((1, True), (2**60, False)):

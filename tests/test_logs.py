@@ -1,4 +1,4 @@
-"""Logs: one form for every library's lines, and no secret in any of them."""
+"""Logging: one format for all libraries, and no secret in any line."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def lines() -> Lines:
         "xapp-1-A0-123456",
     ],
 )
-def test_what_looks_like_a_token_is_hidden(text: str) -> None:
+def test_text_like_a_token_is_hidden(text: str) -> None:
     cleaned = SecretScrubber().scrub(f"before {text} after")
     assert REDACTED in cleaned
     assert cleaned.startswith("before ")
@@ -44,11 +44,11 @@ def test_what_looks_like_a_token_is_hidden(text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["robot 12:30", "the bearer of news", "session s4kq7 of main", "2026-01-01T12:00:00Z"])
-def test_ordinary_words_stay(text: str) -> None:
+def test_ordinary_words_are_not_hidden(text: str) -> None:
     assert SecretScrubber().scrub(text) == text
 
 
-def test_a_known_secret_is_hidden_wherever_it_stands() -> None:
+def test_a_known_secret_is_hidden_everywhere_in_an_event() -> None:
     cleaner = SecretScrubber()
     cleaner.add_secrets(["hunter22", "hunter22-and-more", "abc"])
     event = cleaner(
@@ -69,7 +69,7 @@ def test_a_secret_in_a_traceback_is_hidden(lines: Lines) -> None:
     assert "Traceback" in json.loads(line)["exception"]
 
 
-def test_other_libraries_lines_take_the_same_form(lines: Lines) -> None:
+def test_log_lines_of_libraries_have_the_same_format(lines: Lines) -> None:
     logging.getLogger("elsewhere").warning("token is %s", "sk-ant-abcdefgh")
     structlog.get_logger().info("host_ready", session="s1")
     theirs, ours = (json.loads(line) for line in lines())
@@ -77,12 +77,12 @@ def test_other_libraries_lines_take_the_same_form(lines: Lines) -> None:
     assert (ours["event"], ours["level"], ours["session"]) == ("host_ready", "info", "s1")
 
 
-def test_each_request_of_a_library_is_not_news(lines: Lines) -> None:
+def test_requests_of_a_library_are_not_logged_at_info_level(lines: Lines) -> None:
     logging.getLogger("httpx").info("HTTP Request: GET …")
     assert lines() == []
 
 
-def test_quiet_lets_errors_through_only(lines: Lines) -> None:
+def test_quiet_shows_errors_only(lines: Lines) -> None:
     quiet = io.StringIO()
     configure_logging({"NANOHOST_LOG": "quiet"}, stream=quiet)
     structlog.get_logger().warning("not_said")
@@ -104,9 +104,7 @@ def test_quiet_lets_errors_through_only(lines: Lines) -> None:
         ("JSON Quiet", {"error"}, True),
     ],
 )
-def test_the_words_of_the_variable_choose_the_form_and_how_much_is_said(
-    lines: Lines, asked: str, said: set[str], is_json: bool
-) -> None:
+def test_the_variable_selects_format_and_level(lines: Lines, asked: str, said: set[str], is_json: bool) -> None:
     written = io.StringIO()
     configure_logging({"NANOHOST_LOG": asked}, stream=written)
     for level in ("debug", "info", "warning", "error"):
@@ -116,7 +114,7 @@ def test_the_words_of_the_variable_choose_the_form_and_how_much_is_said(
     assert all(line.startswith("{") is is_json for line in shown.splitlines())
 
 
-def test_at_debug_a_librarys_own_steps_are_left_out(lines: Lines) -> None:
+def test_at_debug_level_low_level_messages_of_a_library_are_left_out(lines: Lines) -> None:
     written = io.StringIO()
     configure_logging({"NANOHOST_LOG": "json,debug"}, stream=written)
     library = logging.getLogger("aiosqlite")
@@ -126,7 +124,7 @@ def test_at_debug_a_librarys_own_steps_are_left_out(lines: Lines) -> None:
     assert [json.loads(line)["event"] for line in written.getvalue().splitlines()] == ["connected", "ours"]
 
 
-def test_what_a_caller_asks_for_counts_where_the_variable_says_nothing(lines: Lines) -> None:
+def test_the_callers_format_applies_where_the_variable_is_not_set(lines: Lines) -> None:
     for environ, is_said in (({}, False), ({"NANOHOST_LOG": "debug"}, True)):
         written = io.StringIO()
         configure_logging(environ, stream=written, log_format="quiet")
@@ -134,7 +132,7 @@ def test_what_a_caller_asks_for_counts_where_the_variable_says_nothing(lines: Li
         assert ("said" in written.getvalue()) is is_said
 
 
-def test_a_word_that_means_nothing_is_said_and_ignored(lines: Lines) -> None:
+def test_an_unknown_word_in_the_variable_is_reported_and_ignored(lines: Lines) -> None:
     written = io.StringIO()
     configure_logging({"NANOHOST_LOG": "json,loud"}, stream=written)
     structlog.get_logger().info("said")
@@ -144,7 +142,7 @@ def test_a_word_that_means_nothing_is_said_and_ignored(lines: Lines) -> None:
     assert said["event"] == "said"
 
 
-def test_a_failure_that_repeats_is_told_at_length_once(lines: Lines) -> None:
+def test_a_repeated_failure_is_logged_in_full_once(lines: Lines) -> None:
     mine, librarys = structlog.get_logger(), logging.getLogger("asyncio")
     for number in range(10_000):
         try:
@@ -161,7 +159,7 @@ def test_a_failure_that_repeats_is_told_at_length_once(lines: Lines) -> None:
     assert other["key"] == "another"
 
 
-def test_plain_lines_have_the_time_in_the_zone_of_times_that_are_shown_and_json_has_utc() -> None:
+def test_plain_lines_have_local_time_and_json_lines_utc() -> None:
     shown = []
     for form in ("plain", "json"):
         written = io.StringIO()

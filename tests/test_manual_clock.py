@@ -1,4 +1,4 @@
-"""The clock that tests move: nobody sleeps past the time that they asked for."""
+"""The manual clock of tests: no sleeper wakes later than it asked for."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
-async def test_a_wait_that_was_reckoned_before_time_moved_is_over_with_that_move() -> None:
+async def test_a_sleep_computed_before_the_clock_moved_ends_with_that_move() -> None:
     clock = ManualClock()
     wait = clock.sleep(60)
     await clock.advance(3600)
@@ -17,7 +17,7 @@ async def test_a_wait_that_was_reckoned_before_time_moved_is_over_with_that_move
     assert clock.remaining_sleeps_s() == ()
 
 
-async def test_sleepers_wake_in_the_order_they_fall_due_and_may_sleep_again_within_one_move() -> None:
+async def test_sleepers_wake_in_order_of_their_time_and_may_sleep_again_within_one_move() -> None:
     clock, woken = ManualClock(), list[tuple[str, float]]()
 
     async def sleeper(name: str, *waits: float) -> None:

@@ -1,4 +1,4 @@
-"""What a session's container is given, as it is when it starts."""
+"""What a container gets when it is started."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.interleaving import InterleavedMailboxes
 
 
 async def _records(_: Sequence[ModelCall]) -> None:
-    """Nobody asks a model here."""
+    """No model is called."""
 
 
 def _provisioning(
@@ -55,8 +55,8 @@ async def test_a_container_is_told_whether_it_has_a_network(tmp_path: Path, isol
     assert spec.environment["NANOHOST_NETWORK"] == network
 
 
-async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_then(tmp_path: Path) -> None:
-    """Who gave it has told all that run, and this one before it was told where it may send at all."""
+async def test_a_starting_agent_knows_a_destination_added_at_that_moment(tmp_path: Path) -> None:
+    """The destination is added after running agents were told and before this one has its address book."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         files = InterleavedMailboxes(bench.mailboxes)
@@ -98,7 +98,7 @@ async def test_an_agent_that_starts_knows_of_a_destination_that_is_given_just_th
         (None, Isolation.CONTAINER, "there is no provider 'parrot'"),
     ],
 )
-async def test_a_provider_that_may_not_or_cannot_run_so_is_not_started(
+async def test_a_provider_that_may_not_or_cannot_run_is_not_started(
     tmp_path: Path, header: str | None, isolation: Isolation, problem: str
 ) -> None:
     if header is not None:
@@ -114,7 +114,7 @@ async def test_a_provider_that_may_not_or_cannot_run_so_is_not_started(
     assert caught.value.hint
 
 
-async def test_a_container_is_shown_the_installs_own_files_for_runners_as_far_as_there_are_any(tmp_path: Path) -> None:
+async def test_a_container_gets_the_installs_runner_files_if_there_are_any(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         provisioning = _provisioning(bench, tmp_path, bench.mailboxes)

@@ -1,4 +1,4 @@
-"""Ports of tests and simulators are their own (what two tests cannot share, no test loses to another)."""
+"""Ports of tests and simulators are reserved, so that no other test can take them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import pytest
 from nanohost.testing.reserved_port import ReservedPort
 
 
-async def test_a_port_refuses_who_connects_until_it_is_listened_at_and_afterwards() -> None:
+async def test_a_reserved_port_refuses_connections_unless_something_listens() -> None:
     port = ReservedPort()
     for _ in range(2):
         with pytest.raises(ConnectionRefusedError):
@@ -22,7 +22,7 @@ async def test_a_port_refuses_who_connects_until_it_is_listened_at_and_afterward
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux lets a port be held and listened at")
-async def test_a_port_is_given_to_no_other_program_while_nobody_listens() -> None:
+async def test_a_reserved_port_is_given_to_no_other_program() -> None:
     port = ReservedPort()
     with socket.socket() as other, pytest.raises(OSError, match="in use"):
         other.bind(("127.0.0.1", port.number))

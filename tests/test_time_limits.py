@@ -1,5 +1,4 @@
-"""Limits of time in tests: all of them pass through nanohost.testing.time_limits, where the machine's load is
-heeded."""
+"""Every timeout in a test passes through nanohost.testing.time_limits, which scales it by the load of the machine."""
 
 from __future__ import annotations
 
@@ -13,18 +12,18 @@ from nanohost.testing.time_limits import FACTOR_VARIABLE, HANG_TIMEOUT_S, scale_
 
 ROOT = Path(__file__).parents[1]
 WAITS = {"wait", "join", "result", "settimeout", "select", "wait_for_exit", "wait_for_first_check"}
-"""Methods whose numbers are limits. Whether an object is a process, a thread or an event is not asked."""
+"""Methods whose numbers are timeouts. The type of the object is not checked."""
 OF_THE_HOST = {"answer_timeout_s", "answer_limit_s", "poll_grace_s", "ack_timeout_s"}
-"""Limits of production that pass in the machine's time: too short a one makes a slow machine fail."""
+"""Timeouts of production code that run in real time: too short a one fails on a slow machine."""
 NOT_A_TESTS = {
     "src/nanohost/testing/simulators/telegram.py": {"_get_updates"},
     "src/nanohost/testing/simulators/whatsapp.py": {"post"},
     "src/nanohost/testing/stub_runner.py": {"*"},
     "tests/hostile/program.py": {"*"},
 }
-"""What is a platform's own limit, which a channel knows, and what programs that stand in for an agent's do."""
+"""A platform's own timeout that a channel knows, and those of stub programs."""
 PAUSES = {"POLL_INTERVAL_S", "STATUS_INTERVAL_S"}
-"""Between two looks at something: whoever looks has a limit beside them."""
+"""Pauses between two polls: the caller has a timeout beside them."""
 SLEEPS = {"asyncio.sleep", "time.sleep"}
 
 
@@ -41,7 +40,7 @@ def functions(path: Path) -> Iterator[tuple[str, ast.AST]]:
 
 
 def limits_of(node: ast.AST) -> Iterator[ast.expr]:
-    """The expressions in a node that say how long something may take."""
+    """The expressions in a node that are timeouts."""
     if isinstance(node, ast.Call):
         called = ast.unparse(node.func)
         name = called.rpartition(".")[2]
@@ -59,7 +58,7 @@ def limits_of(node: ast.AST) -> Iterator[ast.expr]:
 
 
 def is_number(node: ast.expr) -> bool:
-    """It is written out, or is a constant of that kind."""
+    """Whether it is a literal, or a constant with a literal."""
     parts = list(ast.walk(node))
     names = {one.id for one in parts if isinstance(one, ast.Name)} - PAUSES
     named = any(name.isupper() and name.endswith("_S") for name in names)
@@ -67,7 +66,7 @@ def is_number(node: ast.expr) -> bool:
 
 
 def is_heeded(limit: ast.expr) -> bool:
-    """It is scaled, or there is nothing to scale: none, no wait at all, or what a caller has scaled."""
+    """Whether it is scaled, or needs no scaling: None, zero, or a value that the caller has scaled."""
     match limit:
         case ast.Call(func=ast.Name(id="scaled_timeout")):
             return True
@@ -83,7 +82,8 @@ def is_heeded(limit: ast.expr) -> bool:
 
 
 def polls_by_count(node: ast.AST) -> bool:
-    """A loop of so many looks with a pause between them: a limit of time whose unit is the machine's mood."""
+    """A loop with a fixed number of polls and a pause between them: a timeout whose length depends on the machine's
+    load."""
     if not (isinstance(node, ast.For) and ast.unparse(node.iter).startswith("range(")):
         return False
     within = [one for statement in node.body for one in ast.walk(statement)]
@@ -94,7 +94,7 @@ def polls_by_count(node: ast.AST) -> bool:
     return sleeps and any(isinstance(one, (ast.Return, ast.Break)) for one in within)
 
 
-def test_every_limit_of_time_in_a_test_is_scaled_by_the_machines_load() -> None:
+def test_every_timeout_in_a_test_is_scaled_by_the_load() -> None:
     found = []
     for path in sorted([*ROOT.glob("tests/**/*.py"), *ROOT.glob("src/nanohost/testing/**/*.py")]):
         name = str(path.relative_to(ROOT))
@@ -114,18 +114,18 @@ def test_every_limit_of_time_in_a_test_is_scaled_by_the_machines_load() -> None:
     ("load", "cores", "longer"),
     [(0.0, 2, 1), (2.0, 2, 1), (5.0, 2, 2.5), (5.0, 8, 1), (25.0, 2, 12.5)],
 )
-def test_a_limit_is_as_much_longer_as_processes_want_each_core(load: float, cores: int, longer: float) -> None:
+def test_a_timeout_grows_with_the_load_per_core(load: float, cores: int, longer: float) -> None:
     assert scale_timeout(10, "1", load=load, cores=cores) == 10 * longer
     assert scale_timeout(10, "3", load=load, cores=cores) == 30 * longer
 
 
 @pytest.mark.parametrize("factor", ["", "two", "0", "-1", "nan", "inf"])
-def test_a_factor_that_is_no_number_above_zero_is_said(factor: str) -> None:
+def test_a_factor_that_is_not_a_positive_number_is_refused(factor: str) -> None:
     with pytest.raises(ValueError, match=f"{FACTOR_VARIABLE} is '{factor}': set it to a number above zero"):
         scale_timeout(10, factor, load=0, cores=1)
 
 
-def test_the_variable_and_the_load_are_read_when_a_limit_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variable_and_load_are_read_when_a_timeout_is_computed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.getloadavg", lambda: (8.0, 0.0, 0.0))
     monkeypatch.setattr("os.cpu_count", lambda: 4)
     monkeypatch.setenv(FACTOR_VARIABLE, "1.5")

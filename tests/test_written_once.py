@@ -1,4 +1,4 @@
-"""What several modules say or wait for is written in one of them: what is written twice is changed once."""
+"""Text used by several modules is a constant in one of them, so that it is changed in one place."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pathlib import Path
 
 SOURCE = Path(__file__).parents[1] / "src" / "nanohost"
 SHORTEST = 20
-"""Characters of a sentence: shorter words are within others by chance."""
+"""Characters of a sentence: shorter texts are contained in others by chance."""
 
 
 def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
@@ -19,7 +19,7 @@ def modules(*packages: str) -> Iterator[tuple[str, ast.Module]]:
 
 
 def texts(module: ast.Module) -> Iterator[tuple[str, str]]:
-    """The constants of a module that are texts, by name; also of several in one line."""
+    """The text constants of a module, by name, including several in one statement."""
     for statement in module.body:
         if isinstance(statement, ast.Assign):
             for name, value in named_in(statement):
@@ -35,7 +35,7 @@ def named_in(assignment: ast.Assign) -> Iterator[tuple[ast.expr, ast.expr]]:
         yield names, value
 
 
-def test_a_text_that_several_commands_and_screens_use_is_a_constant_of_one() -> None:
+def test_a_text_used_by_several_commands_and_screens_is_a_constant_in_one() -> None:
     found = defaultdict(list)
     for name, module in modules("channels", "cli", "commands"):
         for constant in texts(module):
@@ -43,7 +43,7 @@ def test_a_text_that_several_commands_and_screens_use_is_a_constant_of_one() -> 
     assert {constant: where for constant, where in found.items() if len(where) > 1} == {}
 
 
-def test_a_sentence_that_is_a_constant_is_within_no_other() -> None:
+def test_no_constant_sentence_is_contained_in_another() -> None:
     every = list(modules("channels", "cli", "commands"))
     sentences = {text for _, module in every for _, text in texts(module) if len(text) >= SHORTEST and " " in text}
     written = [
@@ -55,8 +55,8 @@ def test_a_sentence_that_is_a_constant_is_within_no_other() -> None:
     assert [(name, one) for one in sentences for name, text in written if one in text and one != text] == []
 
 
-def test_what_a_constant_means_is_said_of_one_alone() -> None:
-    """Two that mean the same in the same words are one."""
+def test_no_two_constants_have_the_same_docstring() -> None:
+    """Two constants with the same meaning should be one."""
     found = defaultdict(list)
     for name, module in modules("channels", "cli", "commands"):
         for before, after in zip(module.body, module.body[1:], strict=False):
@@ -66,7 +66,7 @@ def test_what_a_constant_means_is_said_of_one_alone() -> None:
 
 
 def meaning(statement: ast.stmt) -> str:
-    """What a docstring says; empty: it is none."""
+    """The text of a docstring expression, or "" for any other statement."""
     if isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
         return str(statement.value.value)
     return ""

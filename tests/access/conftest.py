@@ -1,4 +1,4 @@
-"""A reception of the test's own."""
+"""A host request handler for each test."""
 
 from __future__ import annotations
 

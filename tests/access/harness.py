@@ -1,4 +1,4 @@
-"""The host's reception alone, over a real database: people write, and read what they are told."""
+"""The host request handler alone, over a real database: users write messages and get answers."""
 
 from __future__ import annotations
 
@@ -41,15 +41,15 @@ class AccessTestHost:
         self._numbers = itertools.count(1)
 
     async def run_command(self, words: str, **arguments: object) -> Any:
-        """What somebody at the machine gets for a command."""
+        """The result of an operator command."""
         return await find_command(words).execute(self._context, arguments)
 
     async def render_command(self, words: str, **arguments: object) -> str:
-        """The same as a terminal shows it."""
+        """The same as text for a terminal."""
         return find_command(words).render(await self.run_command(words, **arguments))
 
     async def create_pairing_code(self, channel: str = "telegram") -> str:
-        """A code made at the machine."""
+        """A pairing code made by the operator command."""
         return str((await self.run_command("pair", channel=channel))["code"])
 
     async def make_owner(self, user: str) -> None:
@@ -70,7 +70,7 @@ class AccessTestHost:
         mentions: bool = False,
         kind: EventKind = EventKind.MESSAGE,
     ) -> bool:
-        """Somebody writes, in their direct chat or in a group. Whether it was for the host."""
+        """A user writes in their direct chat or in a group. Returns whether the host took the message."""
         channel, _, handle = user.partition(":")
         number = f"{id(self)}-{next(self._numbers)}"
         event = InboundEvent(
@@ -90,13 +90,13 @@ class AccessTestHost:
         return await self._request_handler.handle(stored)
 
     async def repeat_last_message(self) -> bool:
-        """What came last is done once more, as after a batch that failed. Whether it was for the host."""
+        """Handle the last event again, as after a batch that failed. Returns whether the host took it."""
         row = await self.store.fetch_one("SELECT max(id) AS id FROM inbound_events")
         assert row is not None
         return await self._request_handler.handle(await events.get(self.store, row["id"]))
 
     async def host_messages_to(self, user: str) -> list[str]:
-        """What stands in a chat (a user's direct one, or CHANNEL:CHAT) from the host."""
+        """The host's messages in a chat (a user's direct chat, or CHANNEL:CHAT)."""
         channel, _, chat = user.partition(":")
         rows = await self.store.fetch_all(
             "SELECT content FROM deliveries WHERE session_id = ? AND channel_type = ? AND platform_id = ? ORDER BY seq",
@@ -114,7 +114,7 @@ class AccessTestHost:
 
 @asynccontextmanager
 async def open_access_host(root: Path, clock: ManualClock | None = None) -> AsyncIterator[AccessTestHost]:
-    """Entered again with the same root it is the same install, after a restart."""
+    """Opening the same root again simulates a restart of the same install."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         yield AccessTestHost(home, store, clock or ManualClock())

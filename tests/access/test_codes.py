@@ -1,4 +1,4 @@
-"""Codes: what looks like one, and everything that somebody may try with one that is not theirs."""
+"""One-time codes: which texts count as one, and every attempt to use somebody else's."""
 
 from __future__ import annotations
 
@@ -43,9 +43,7 @@ NONE = "A2B3-C4D5"
         ("/pair\nK7QM-2X9P \n\nIt works once.", CodePrefix.PAIR),
     ],
 )
-def test_a_code_is_read_with_whatever_stands_for_its_dash_in_any_case_and_after_a_command(
-    text: str, word: CodePrefix
-) -> None:
+def test_a_code_is_parsed_with_any_dash_in_any_case_and_after_a_command(text: str, word: CodePrefix) -> None:
     assert parse_code(text) == TypedCode(code="K7QM2X9P", prefix=word)
 
 
@@ -79,11 +77,11 @@ def test_a_code_is_read_with_whatever_stands_for_its_dash_in_any_case_and_after_
         "K7QM-2X9P" * 100_000,
     ],
 )
-def test_words_and_numbers_are_no_codes(text: str) -> None:
+def test_words_and_numbers_are_not_parsed_as_codes(text: str) -> None:
     assert parse_code(text) is None
 
 
-async def test_a_code_is_drawn_at_random_read_as_it_is_shown_and_kept_as_a_hash_alone(host: AccessTestHost) -> None:
+async def test_a_code_is_random_typed_as_shown_and_stored_only_as_a_hash(host: AccessTestHost) -> None:
     shown = {await host.create_pairing_code() for _ in range(200)}
     assert len(shown) == 200
     for code in shown:
@@ -96,7 +94,7 @@ async def test_a_code_is_drawn_at_random_read_as_it_is_shown_and_kept_as_a_hash_
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_code_is_old_after_fifteen_minutes(host: AccessTestHost) -> None:
+async def test_a_code_expires_after_fifteen_minutes(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     await host.clock.advance(15 * 60)
     assert await host.receive_message(ADA, code)
@@ -116,7 +114,7 @@ async def test_a_code_works_once(host: AccessTestHost) -> None:
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_code_that_was_used_is_a_used_one_also_when_its_time_is_up_or_another_was_made(
+async def test_a_used_code_is_reported_as_used_even_after_expiry_or_a_new_code(
     host: AccessTestHost,
 ) -> None:
     code = await host.create_pairing_code()
@@ -130,7 +128,7 @@ async def test_a_code_that_was_used_is_a_used_one_also_when_its_time_is_up_or_an
         assert await host.host_messages_to(user) == ["That code was used before; each works once."]
 
 
-async def test_a_code_that_was_too_old_when_another_was_made_is_a_too_old_one(host: AccessTestHost) -> None:
+async def test_a_code_that_had_expired_when_another_was_made_is_reported_as_too_old(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     await host.clock.advance(16 * 60)
     await host.create_pairing_code()
@@ -138,7 +136,7 @@ async def test_a_code_that_was_too_old_when_another_was_made_is_a_too_old_one(ho
     assert await host.host_messages_to(EVE) == ["That code is too old; have a new one made."]
 
 
-async def test_a_code_is_closed_once_and_by_the_first(host: AccessTestHost) -> None:
+async def test_a_code_is_used_once_by_the_first_who_types_it(host: AccessTestHost) -> None:
     await host.create_pairing_code()
     async with host.store.transaction() as tx:
         [code] = await codes.list_open(tx)
@@ -150,7 +148,7 @@ async def test_a_code_is_closed_once_and_by_the_first(host: AccessTestHost) -> N
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_new_code_takes_the_place_of_one_by_the_same_for_the_same_and_of_no_other(host: AccessTestHost) -> None:
+async def test_a_new_code_replaces_only_one_of_the_same_maker_purpose_and_user(host: AccessTestHost) -> None:
     made: list[tuple[CodePurpose, str | None, str]]
     made = [
         (CodePurpose.OWNER, "telegram", ADA),
@@ -166,8 +164,8 @@ async def test_a_new_code_takes_the_place_of_one_by_the_same_for_the_same_and_of
     assert open_now == [*made[1:], made[0]]
 
 
-async def test_an_event_that_is_done_again_is_no_second_visit(host: AccessTestHost) -> None:
-    """What came with it in a batch failed: the code would be called a used one, and a wrong one counted twice."""
+async def test_a_repeated_event_does_not_use_a_code_twice(host: AccessTestHost) -> None:
+    """Another event of the batch failed: the code would count as used, or a wrong code as two guesses."""
     code = await host.create_pairing_code()
     await host.receive_message(ADA, code)
     told = await host.host_messages_to(ADA)
@@ -176,14 +174,14 @@ async def test_an_event_that_is_done_again_is_no_second_visit(host: AccessTestHo
     assert await host.is_owner(ADA)
 
 
-async def test_of_two_who_type_a_code_at_once_one_is_meant(host: AccessTestHost) -> None:
+async def test_of_two_who_type_a_code_at_once_one_succeeds(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     await asyncio.gather(host.receive_message(ADA, code), host.receive_message(BOB, code))
     assert [await host.is_owner(ADA), await host.is_owner(BOB)].count(True) == 1
     assert len(await host.audit_entries("roles.create")) == 1
 
 
-async def test_whoever_holds_an_old_code_is_told_once(host: AccessTestHost) -> None:
+async def test_a_user_of_an_expired_code_is_notified_once(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     await host.clock.advance(16 * 60)
     for _ in range(5):
@@ -193,9 +191,7 @@ async def test_whoever_holds_an_old_code_is_told_once(host: AccessTestHost) -> N
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("before", ["", "/pair ", "/start "])
-async def test_a_wrong_code_takes_no_code_from_who_has_it_and_its_user_has_no_second_guess(
-    host: AccessTestHost, before: str
-) -> None:
+async def test_a_wrong_code_voids_no_code_and_its_user_gets_no_second_guess(host: AccessTestHost, before: str) -> None:
     first, second = await host.create_pairing_code("telegram"), await host.create_pairing_code("slack")
     for stranger in (EVE, BOB):
         assert await host.receive_message(stranger, before + NONE)
@@ -212,7 +208,7 @@ async def test_a_wrong_code_takes_no_code_from_who_has_it_and_its_user_has_no_se
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_flood_of_guesses_is_one_answer_one_entry_and_a_count(host: AccessTestHost) -> None:
+async def test_a_flood_of_guesses_makes_one_answer_one_audit_entry_and_a_count(host: AccessTestHost) -> None:
     await host.create_pairing_code()
     await host.receive_message(EVE, NONE)
     code = await host.create_pairing_code()
@@ -234,7 +230,7 @@ async def test_a_flood_of_guesses_is_one_answer_one_entry_and_a_count(host: Acce
     assert await host.is_owner(ADA), "whoever is silent voids nothing"
 
 
-async def test_the_silence_ends_after_the_hour_that_was_said_however_often_they_tried(host: AccessTestHost) -> None:
+async def test_a_silence_ends_after_the_announced_hour_however_often_they_tried(host: AccessTestHost) -> None:
     await host.receive_message(ADA, f"/pair {NONE}")
     for _ in range(5):
         await host.clock.advance(12 * 60 - 1)
@@ -244,7 +240,7 @@ async def test_the_silence_ends_after_the_hour_that_was_said_however_often_they_
     assert await host.is_owner(ADA)
 
 
-async def test_the_machine_says_who_is_not_heard_and_what_to_do(host: AccessTestHost) -> None:
+async def test_the_command_line_names_the_unheard_sender_with_the_command_to_type(host: AccessTestHost) -> None:
     await host.receive_message(ADA, f"/pair {NONE}")
     await host.receive_message("slack:eve", f"/pair {NONE}")
     shown = await host.render_command("pair", channel="telegram")
@@ -254,7 +250,7 @@ async def test_the_machine_says_who_is_not_heard_and_what_to_do(host: AccessTest
     ]
 
 
-async def test_the_machine_names_no_stranger_in_a_command_that_makes_an_owner(host: AccessTestHost) -> None:
+async def test_with_two_unheard_senders_the_suggested_command_names_neither(host: AccessTestHost) -> None:
     for user in (EVE, ADA):
         await host.receive_message(user, f"/pair {NONE}")
     shown = await host.render_command("pair", channel="telegram")
@@ -264,7 +260,7 @@ async def test_the_machine_names_no_stranger_in_a_command_that_makes_an_owner(ho
     ]
 
 
-async def test_a_hostile_id_does_nothing_on_the_terminal_or_in_a_shell(host: AccessTestHost) -> None:
+async def test_a_hostile_user_id_has_no_effect_on_the_terminal_or_in_a_shell(host: AccessTestHost) -> None:
     await host.receive_message("telegram:\x1b[2J$(reboot)", f"/pair {NONE}")
     [listed, hint] = (await host.render_command("pair", channel="telegram")).splitlines()[-2:]
     assert "\x1b" not in listed + hint
@@ -276,7 +272,7 @@ async def test_a_hostile_id_does_nothing_on_the_terminal_or_in_a_shell(host: Acc
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("before", ["", "/pair "])
-async def test_a_code_in_a_group_is_void_because_others_read_it(host: AccessTestHost, before: str) -> None:
+async def test_a_code_typed_in_a_group_is_voided(host: AccessTestHost, before: str) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(ADA, before + code, group="family")
     [said] = await host.host_messages_to("telegram:family")
@@ -299,7 +295,7 @@ async def test_a_code_in_a_group_is_void_because_others_read_it(host: AccessTest
         "it is {}, I think. Or A2B3-C4D5?",
     ],
 )
-async def test_a_code_in_a_group_is_void_in_whatever_words_it_stands(host: AccessTestHost, said: str) -> None:
+async def test_a_code_in_a_group_is_voided_whatever_the_text_around_it(host: AccessTestHost, said: str) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(ADA, said.format(code.lower()), group="family", mentions=True)
     assert await host.host_messages_to("telegram:family") == [CODE_EXPOSED_IN_GROUP]
@@ -309,7 +305,7 @@ async def test_a_code_in_a_group_is_void_in_whatever_words_it_stands(host: Acces
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("said", ["it is {}", "{} Whoever writes this is an owner", "A2B3-C4D5 {}", "it is\n{}"])
-async def test_a_code_among_other_words_is_void_and_reaches_no_agent(host: AccessTestHost, said: str) -> None:
+async def test_a_code_among_other_words_is_voided_and_reaches_no_agent(host: AccessTestHost, said: str) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(ADA, said.format(code))
     assert await host.host_messages_to(ADA) == [CODE_WITH_OTHER_TEXT]
@@ -319,7 +315,7 @@ async def test_a_code_among_other_words_is_void_and_reaches_no_agent(host: Acces
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_whoever_copies_the_whole_message_that_the_code_came_in_has_typed_the_code(host: AccessTestHost) -> None:
+async def test_copying_the_whole_message_with_the_code_counts_as_typing_it(host: AccessTestHost) -> None:
     await host.make_owner(BOSS)
     await host.receive_message(BOSS, "/pair")
     await host.receive_message(ADA, (await host.host_messages_to(BOSS))[-1])
@@ -330,7 +326,7 @@ async def test_whoever_copies_the_whole_message_that_the_code_came_in_has_typed_
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_wrong_code_above_other_words_is_a_guess_like_any_other(host: AccessTestHost) -> None:
+async def test_a_wrong_code_above_other_text_counts_as_a_guess(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(EVE, f"{NONE}\nWhoever writes this to me on telegram is an owner")
     await host.receive_message(ADA, code)
@@ -340,9 +336,7 @@ async def test_a_wrong_code_above_other_words_is_a_guess_like_any_other(host: Ac
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize(("group", "said"), [("family", CODE_EXPOSED_IN_GROUP), ("", CODE_IN_EDIT)])
-async def test_a_code_that_comes_by_an_edit_is_void_and_reaches_no_agent(
-    host: AccessTestHost, group: str, said: str
-) -> None:
+async def test_a_code_in_an_edit_is_voided_and_reaches_no_agent(host: AccessTestHost, group: str, said: str) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(ADA, code, group=group, kind=EventKind.EDIT)
     assert await host.host_messages_to("telegram:family" if group else ADA) == [said]
@@ -354,9 +348,7 @@ async def test_a_code_that_comes_by_an_edit_is_void_and_reaches_no_agent(
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("between", [" ", "\n", " - ", "\u2026", "__"])
-async def test_a_code_whose_halves_stand_apart_can_be_put_together_in_a_group_and_is_void(
-    host: AccessTestHost, between: str
-) -> None:
+async def test_a_code_in_separated_halves_in_a_group_is_voided(host: AccessTestHost, between: str) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(ADA, code.replace("-", between), group="family")
     await host.receive_message(EVE, code)
@@ -366,7 +358,7 @@ async def test_a_code_whose_halves_stand_apart_can_be_put_together_in_a_group_an
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("between", [" ", " - ", "\u2026", "__"])
 @pytest.mark.parametrize("before", ["", "/pair "])
-async def test_a_code_that_is_typed_with_something_else_in_place_of_its_dash_is_that_code(
+async def test_a_code_typed_with_another_character_for_its_dash_is_valid(
     host: AccessTestHost, between: str, before: str
 ) -> None:
     code = await host.create_pairing_code()
@@ -375,7 +367,7 @@ async def test_a_code_that_is_typed_with_something_else_in_place_of_its_dash_is_
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_wrong_code_with_a_blank_in_it_is_a_guess_like_any_other(host: AccessTestHost) -> None:
+async def test_a_wrong_code_with_a_space_counts_as_a_guess(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     assert await host.receive_message(EVE, NONE.replace("-", " "))
     await host.receive_message(EVE, code)
@@ -383,7 +375,7 @@ async def test_a_wrong_code_with_a_blank_in_it_is_a_guess_like_any_other(host: A
     assert len(await host.audit_entries("codes.guess")) == 1
 
 
-async def test_what_is_no_open_code_among_other_words_is_a_message_like_any_other_and_no_guess(
+async def test_an_unknown_code_among_other_words_is_an_ordinary_message_and_no_guess(
     host: AccessTestHost,
 ) -> None:
     code = await host.create_pairing_code()
@@ -393,14 +385,14 @@ async def test_what_is_no_open_code_among_other_words_is_a_message_like_any_othe
     assert not await host.receive_message(ADA, f"it was {code}"), "it is used"
 
 
-async def test_two_codes_in_one_text_of_a_group_are_both_void(host: AccessTestHost) -> None:
+async def test_two_codes_in_one_group_message_are_both_voided(host: AccessTestHost) -> None:
     first, second = await host.create_pairing_code("telegram"), await host.create_pairing_code("slack")
     assert await host.receive_message(ADA, f"{first} here and {second} there", group="family")
     assert len(await host.host_messages_to("telegram:family")) == 1
     assert len(await host.audit_entries("codes.burn")) == 2
 
 
-async def test_what_is_no_open_code_in_a_group_is_a_message_like_any_other(host: AccessTestHost) -> None:
+async def test_an_unknown_code_in_a_group_is_an_ordinary_message(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     assert not await host.receive_message(EVE, NONE, group="family")
     assert not await host.receive_message(EVE, f"/pair {NONE}", group="family")
@@ -410,7 +402,7 @@ async def test_what_is_no_open_code_in_a_group_is_a_message_like_any_other(host:
     assert not await host.receive_message(EVE, code, group="family"), "nobody waits for a used one"
 
 
-async def test_a_bot_types_no_codes(host: AccessTestHost) -> None:
+async def test_a_bot_cannot_use_a_code(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     assert not await host.receive_message("telegram:robot", code, bot=True)
     assert not await host.is_owner("telegram:robot")
@@ -418,7 +410,7 @@ async def test_a_bot_types_no_codes(host: AccessTestHost) -> None:
     assert await host.is_owner(ADA)
 
 
-async def test_a_text_like_a_code_is_an_ordinary_message_while_nobody_waits_for_one(host: AccessTestHost) -> None:
+async def test_a_text_like_a_code_is_an_ordinary_message_while_no_code_is_open(host: AccessTestHost) -> None:
     assert not await host.receive_message(EVE, NONE)
     assert not await host.receive_message(EVE, f"/start {NONE}")
     await host.create_pairing_code()
@@ -429,7 +421,7 @@ async def test_a_text_like_a_code_is_an_ordinary_message_while_nobody_waits_for_
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_code_belongs_to_its_channel(host: AccessTestHost) -> None:
+async def test_a_code_is_valid_on_its_channel_only(host: AccessTestHost) -> None:
     code = await host.create_pairing_code("telegram")
     assert await host.receive_message("slack:eve", code)
     assert await host.host_messages_to("slack:eve") == ["That code is for telegram: write it to me there."]
@@ -438,7 +430,7 @@ async def test_a_code_belongs_to_its_channel(host: AccessTestHost) -> None:
     assert await host.is_owner(ADA)
 
 
-async def test_a_newer_code_takes_the_place_of_the_older_one(host: AccessTestHost) -> None:
+async def test_a_newer_code_voids_the_older_one(host: AccessTestHost) -> None:
     first = await host.create_pairing_code()
     second = await host.create_pairing_code()
     await host.receive_message(ADA, first)
@@ -448,7 +440,7 @@ async def test_a_newer_code_takes_the_place_of_the_older_one(host: AccessTestHos
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_codes_and_guesses_outlive_a_restart(tmp_path: Path) -> None:
+async def test_codes_and_guesses_survive_a_restart(tmp_path: Path) -> None:
     clock = ManualClock()
     async with open_access_host(tmp_path, clock) as before:
         await before.receive_message(EVE, f"/pair {NONE}")
@@ -461,7 +453,7 @@ async def test_codes_and_guesses_outlive_a_restart(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_what_is_done_by_a_code_is_told_although_older_codes_were_forgotten(host: AccessTestHost) -> None:
+async def test_an_effect_of_a_code_is_notified_even_after_older_codes_were_deleted(host: AccessTestHost) -> None:
     await host.make_owner(BOSS)
     await host.receive_message(BOSS, "/approve")
     for user in ("telegram:carl", "telegram:dora"):
@@ -475,7 +467,7 @@ async def test_what_is_done_by_a_code_is_told_although_older_codes_were_forgotte
         await forget_all(host)
 
 
-async def test_whoever_types_an_old_code_is_told_so_although_others_were_forgotten(host: AccessTestHost) -> None:
+async def test_a_user_of_an_expired_code_is_notified_even_after_others_were_deleted(host: AccessTestHost) -> None:
     for times in (1, 2):
         code = await host.create_pairing_code()
         await host.clock.advance(16 * 60)
@@ -485,7 +477,7 @@ async def test_whoever_types_an_old_code_is_told_so_although_others_were_forgott
 
 
 async def forget_all(hall: AccessTestHost) -> None:
-    """Two days on, upkeep was there."""
+    """Two days later, after retention has run."""
     await hall.clock.advance(timedelta(days=2).total_seconds())
     await forget_old(hall)
 
@@ -499,7 +491,7 @@ async def forget_old(hall: AccessTestHost) -> None:
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_code_that_was_made_before_the_clock_was_set_back_is_too_old(tmp_path: Path) -> None:
+async def test_a_code_made_before_the_clock_was_set_back_has_expired(tmp_path: Path) -> None:
     async with open_access_host(tmp_path, ManualClock(START + timedelta(days=400))) as wrong:
         code = await wrong.create_pairing_code()
     async with open_access_host(tmp_path, ManualClock(START)) as right:
@@ -510,7 +502,7 @@ async def test_a_code_that_was_made_before_the_clock_was_set_back_is_too_old(tmp
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_code_is_good_after_the_clock_was_put_right_by_seconds(tmp_path: Path) -> None:
+async def test_a_code_stays_valid_when_the_clock_is_corrected_by_seconds(tmp_path: Path) -> None:
     async with open_access_host(tmp_path, ManualClock(START + timedelta(seconds=3))) as before:
         code = await before.create_pairing_code()
     async with open_access_host(tmp_path, ManualClock(START)) as after:
@@ -518,7 +510,7 @@ async def test_a_code_is_good_after_the_clock_was_put_right_by_seconds(tmp_path:
         assert await after.is_owner(ADA)
 
 
-async def test_a_silence_that_began_before_the_clock_was_set_back_is_over(tmp_path: Path) -> None:
+async def test_a_silence_that_began_before_the_clock_was_set_back_has_ended(tmp_path: Path) -> None:
     async with open_access_host(tmp_path, ManualClock(START + timedelta(days=400))) as wrong:
         await wrong.receive_message(ADA, f"/pair {NONE}")
     async with open_access_host(tmp_path, ManualClock(START)) as right:
@@ -534,7 +526,7 @@ async def test_a_silence_that_began_before_the_clock_was_set_back_is_over(tmp_pa
         assert await right.is_owner(ADA)
 
 
-async def test_old_codes_and_guesses_are_forgotten(host: AccessTestHost) -> None:
+async def test_old_codes_and_guesses_are_deleted(host: AccessTestHost) -> None:
     for _ in range(3):
         await host.create_pairing_code()
     await host.receive_message(EVE, f"/pair {NONE}")
@@ -544,7 +536,7 @@ async def test_old_codes_and_guesses_are_forgotten(host: AccessTestHost) -> None
     assert await host.store.fetch_all("SELECT * FROM code_guesses") == []
 
 
-async def test_each_purpose_has_its_time(host: AccessTestHost) -> None:
+async def test_each_purpose_has_its_own_lifetime(host: AccessTestHost) -> None:
     now = host.clock.now()
     async with host.store.transaction() as tx:
         made = [
@@ -554,7 +546,7 @@ async def test_each_purpose_has_its_time(host: AccessTestHost) -> None:
     assert [one.expires_at - now for one in made] == [timedelta(minutes=15), timedelta(minutes=10)]
 
 
-async def test_a_disk_that_refuses_the_answer_leaves_the_code_as_it_was(host: AccessTestHost) -> None:
+async def test_a_failed_write_of_the_answer_leaves_the_code_unused(host: AccessTestHost) -> None:
     code = await host.create_pairing_code()
     async with host.store.transaction() as tx:
         await tx.execute("CREATE TRIGGER full BEFORE INSERT ON deliveries BEGIN SELECT RAISE(FAIL, 'disk full'); END")

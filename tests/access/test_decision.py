@@ -1,4 +1,4 @@
-"""Who may talk to an agent, as a table of roles and of what the chat says of strangers."""
+"""Who may talk to an agent, as a table of roles and unknown sender policies."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ MEMBER_HERE, MEMBER_ELSEWHERE = grant(Role.MEMBER, HERE), grant(Role.MEMBER, ELS
         ([OWNER, ADMIN, MEMBER], "owner"),
     ],
 )
-def test_the_highest_role_is_the_reason_whatever_the_chat_says(
+def test_the_highest_role_is_the_reason_whatever_the_policy_of_the_chat(
     grants: list[RoleGrant], reason: str, policy: UnknownSender
 ) -> None:
     access = check_access(grants, policy, HERE)
@@ -57,7 +57,7 @@ def test_the_highest_role_is_the_reason_whatever_the_chat_says(
         (UnknownSender.STRICT, False, STRICT),
     ],
 )
-def test_without_a_role_here_the_chat_decides(
+def test_without_a_role_the_policy_of_the_chat_decides(
     grants: list[RoleGrant], policy: UnknownSender, allowed: bool, reason: str
 ) -> None:
     access = check_access(grants, policy, HERE)
@@ -67,7 +67,7 @@ def test_without_a_role_here_the_chat_decides(
 @pytest.mark.behaviour("AC-05")
 @pytest.mark.parametrize("policy", UnknownSender)
 @pytest.mark.parametrize(("grants", "allowed"), [([], False), ([MEMBER_ELSEWHERE], False), ([MEMBER_HERE], True)])
-def test_who_an_agent_listens_to_that_knows_its_people_needs_a_role_whatever_the_chat_says(
+def test_with_the_known_sender_scope_a_role_is_needed_whatever_the_policy_of_the_chat(
     grants: list[RoleGrant], allowed: bool, policy: UnknownSender
 ) -> None:
     access = check_access(grants, policy, HERE, SenderScope.KNOWN)
@@ -87,7 +87,7 @@ def test_who_an_agent_listens_to_that_knows_its_people_needs_a_role_whatever_the
         (Role.MEMBER, 1, False),
     ],
 )
-def test_an_admin_is_one_of_this_agent_or_of_all(role: Role, where: int | None, is_one: bool) -> None:
+def test_an_admin_is_an_admin_of_this_agent_or_of_all(role: Role, where: int | None, is_one: bool) -> None:
     scope = None if where is None else AgentGroupId(where)
     assert is_admin([grant(role, scope)], AgentGroupId(1)) is is_one
     assert not is_admin([], AgentGroupId(1))

@@ -1,4 +1,4 @@
-"""Whom somebody with a say refused, by whatever identity they come."""
+"""People who were denied, under any of their identities."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ async def is_refused(hall: AccessTestHost, user: str) -> bool:
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_refusal_counts_for_somebody_who_was_never_seen(host: AccessTestHost) -> None:
+async def test_a_denial_rule_applies_to_somebody_never_seen(host: AccessTestHost) -> None:
     await host.make_group("main")
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
     assert await users.find(host.store, EVE) is None
@@ -28,7 +28,7 @@ async def test_a_refusal_counts_for_somebody_who_was_never_seen(host: AccessTest
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_rule_that_allows_is_no_refusal(host: AccessTestHost) -> None:
+async def test_an_allow_rule_is_not_a_denial(host: AccessTestHost) -> None:
     await host.make_group("main")
     async with host.store.transaction() as tx:
         await rules.add(

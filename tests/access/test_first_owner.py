@@ -20,7 +20,7 @@ HERE = f"local:{getpass.getuser()}"
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_being_first_to_write_makes_nobody_an_owner(host: AccessTestHost) -> None:
+async def test_writing_first_makes_nobody_an_owner(host: AccessTestHost) -> None:
     for text in ("hello", "/pair", "/pair telegram", "/link", "/start", "owner"):
         assert not await host.receive_message(ADA, text), "it is for no host: a stranger like any other"
     assert not await host.is_owner(ADA)
@@ -29,7 +29,7 @@ async def test_being_first_to_write_makes_nobody_an_owner(host: AccessTestHost) 
 
 @pytest.mark.behaviour("AC-03")
 @pytest.mark.parametrize("before", ["", "/pair ", "/start "])
-async def test_the_code_makes_an_owner_who_can_write_to_main_at_once(host: AccessTestHost, before: str) -> None:
+async def test_a_code_makes_an_owner_who_can_write_to_main_at_once(host: AccessTestHost, before: str) -> None:
     await host.receive_message(ADA, before + await host.create_pairing_code())
     [said] = await host.host_messages_to(ADA)
     assert said.startswith("You are the owner now. You can write to main here now.\n")
@@ -46,7 +46,7 @@ async def test_the_code_makes_an_owner_who_can_write_to_main_at_once(host: Acces
     assert (wiring.agent_group_id, wiring.engage_mode, wiring.engage_pattern) == (main.id, EngageMode.PATTERN, ".")
 
 
-async def test_who_did_what_is_on_record(host: AccessTestHost) -> None:
+async def test_who_did_what_is_in_the_audit_log(host: AccessTestHost) -> None:
     await host.receive_message(ADA, await host.create_pairing_code())
     found = {one.action: one for one in await host.audit_entries("codes") + await host.audit_entries("roles")}
     assert (found["codes.create"].actor, found["codes.create"].origin) == (HERE, "local")
@@ -55,7 +55,7 @@ async def test_who_did_what_is_on_record(host: AccessTestHost) -> None:
     assert len(await host.audit_entries("wirings.create")) == 1
 
 
-async def test_a_chat_with_an_agent_keeps_it(host: AccessTestHost) -> None:
+async def test_a_chat_with_an_agent_keeps_its_agent(host: AccessTestHost) -> None:
     await host.make_group("main")
     await host.make_group("work")
     await host.run_command("wirings create", channel="telegram", chat="ada", group="work")
@@ -72,7 +72,7 @@ async def test_a_chat_with_an_agent_keeps_it(host: AccessTestHost) -> None:
         (["home", "work"], "nanohost wirings create --channel telegram --chat ada --group NAME"),
     ],
 )
-async def test_the_agent_is_main_or_the_only_one_there_is(host: AccessTestHost, folders: list[str], said: str) -> None:
+async def test_a_new_owners_agent_is_main_or_the_only_one(host: AccessTestHost, folders: list[str], said: str) -> None:
     for folder in folders:
         await host.make_group(folder)
     await host.receive_message(ADA, await host.create_pairing_code())
@@ -80,7 +80,7 @@ async def test_the_agent_is_main_or_the_only_one_there_is(host: AccessTestHost, 
     assert {one.folder for one in await agent_groups.list_all(host.store)} == set(folders)
 
 
-async def test_another_owner_is_made_by_a_code_and_the_others_are_told(host: AccessTestHost) -> None:
+async def test_a_second_owner_is_made_by_a_code_and_the_others_are_notified(host: AccessTestHost) -> None:
     lanes = record_events(host.store.bus, QueueHasWork, lambda event: event.queue)
     await host.receive_message(ADA, await host.create_pairing_code())
     await host.receive_message(BOB, await host.create_pairing_code())
@@ -91,7 +91,7 @@ async def test_another_owner_is_made_by_a_code_and_the_others_are_told(host: Acc
     assert {lane.platform_id for lane in lanes if lane.session_id == HOST_SESSION_ID} == {"ada", "bob"}
 
 
-async def test_an_owner_by_two_names_who_has_one_chat_is_told_once(host: AccessTestHost) -> None:
+async def test_an_owner_with_two_identities_and_one_chat_is_notified_once(host: AccessTestHost) -> None:
     await host.receive_message(ADA, await host.create_pairing_code())
     async with host.store.transaction() as tx:
         await users.record_seen(tx, "slack:ada", name="Ada", now=host.clock.now())
@@ -101,7 +101,7 @@ async def test_an_owner_by_two_names_who_has_one_chat_is_told_once(host: AccessT
     assert len((await host.host_messages_to(ADA))[1:]) == 1
 
 
-async def test_an_owner_who_types_a_code_stays_one_and_uses_it_up(host: AccessTestHost) -> None:
+async def test_an_owner_who_types_a_code_stays_one_and_uses_the_code(host: AccessTestHost) -> None:
     await host.receive_message(ADA, await host.create_pairing_code())
     code = await host.create_pairing_code()
     await host.receive_message(ADA, code)
@@ -111,7 +111,7 @@ async def test_an_owner_who_types_a_code_stays_one_and_uses_it_up(host: AccessTe
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_an_owner_has_a_code_made_in_a_direct_message(host: AccessTestHost) -> None:
+async def test_an_owner_can_request_a_code_in_a_direct_message(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, "/pair slack")
     [said] = await host.host_messages_to(ADA)
@@ -126,7 +126,7 @@ async def test_an_owner_has_a_code_made_in_a_direct_message(host: AccessTestHost
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_a_code_of_an_owner_who_is_one_no_more_makes_nobody_an_owner(host: AccessTestHost) -> None:
+async def test_a_code_of_a_former_owner_makes_nobody_an_owner(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.make_owner(BOB)
     await host.receive_message(BOB, "/pair")
@@ -139,7 +139,7 @@ async def test_a_code_of_an_owner_who_is_one_no_more_makes_nobody_an_owner(host:
     assert [entry.outcome for entry in await host.audit_entries("codes.burn")] == ["refused"]
 
 
-async def test_a_code_is_for_the_channel_it_is_asked_for_on_unless_another_is_named(host: AccessTestHost) -> None:
+async def test_a_code_is_for_the_channel_it_was_requested_on_unless_another_is_named(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA, "/pair")
     [said] = await host.host_messages_to(ADA)
@@ -147,7 +147,7 @@ async def test_a_code_is_for_the_channel_it_is_asked_for_on_unless_another_is_na
     assert await host.is_owner(BOB)
 
 
-async def test_a_code_is_asked_for_by_owners_alone_and_never_in_a_group(host: AccessTestHost) -> None:
+async def test_only_an_owner_can_request_a_code_and_not_in_a_group(host: AccessTestHost) -> None:
     await host.run_command("roles create", user=BOB, role="admin")
     assert await host.receive_message(BOB, "/pair telegram")
     assert await host.host_messages_to(BOB) == ["Only an owner may use /pair."]
@@ -158,7 +158,7 @@ async def test_a_code_is_asked_for_by_owners_alone_and_never_in_a_group(host: Ac
     assert await host.store.fetch_all("SELECT * FROM codes") == []
 
 
-async def test_an_unknown_channel_is_refused_with_those_that_are_set_up(host: AccessTestHost) -> None:
+async def test_an_unknown_channel_is_refused_with_the_configured_ones(host: AccessTestHost) -> None:
     with pytest.raises(UsageError, match="no channel 'telegrm' is set up, but these are: discord, slack, tele") as one:
         await host.run_command("pair", channel="telegrm")
     assert one.value.hint == "nanohost pair telegram"
@@ -169,7 +169,7 @@ async def test_an_unknown_channel_is_refused_with_those_that_are_set_up(host: Ac
     assert "these are: discord, slack, telegram" in (await host.host_messages_to(ADA))[0]
 
 
-async def test_the_last_owner_stays(host: AccessTestHost) -> None:
+async def test_the_last_owner_cannot_be_removed(host: AccessTestHost) -> None:
     await host.receive_message(ADA, await host.create_pairing_code())
     with pytest.raises(UsageError, match="is the last owner"):
         await host.run_command("roles delete", user=ADA, role="owner")

@@ -1,4 +1,4 @@
-"""One human on two platforms."""
+"""One person with identities on two platforms."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ OWNER, ADMIN, MEMBER, ADMIN_HERE = grant(Role.OWNER), grant(Role.ADMIN), grant(R
         ([grant(Role.MEMBER, 1)], [MEMBER], True),
     ],
 )
-def test_a_code_gives_to_who_types_it_and_never_takes(
+def test_a_code_may_add_permissions_of_the_typist_and_never_remove_any(
     asker: list[RoleGrant], typist: list[RoleGrant], gains: bool
 ) -> None:
     assert would_gain(asker, typist) is gains
@@ -57,9 +57,7 @@ async def code_for(hall: AccessTestHost, user: str) -> str:
 
 @pytest.mark.behaviour("AC-01")
 @pytest.mark.parametrize("before", ["", "/link "])
-async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_for_both(
-    host: AccessTestHost, before: str
-) -> None:
+async def test_a_code_links_two_identities_and_a_role_of_one_counts_for_both(host: AccessTestHost, before: str) -> None:
     await host.make_owner(ADA)
     await host.make_group("main")
     await host.receive_message(ADA_ON_SLACK, before + await code_for(host, ADA))
@@ -79,9 +77,7 @@ async def test_a_code_makes_two_identities_one_human_and_a_role_of_one_counts_fo
 
 @pytest.mark.behaviour("AC-01")
 @pytest.mark.parametrize("where", ["main", None])
-async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(
-    host: AccessTestHost, where: str | None
-) -> None:
+async def test_a_member_cannot_link_somebody_whom_an_admin_denied(host: AccessTestHost, where: str | None) -> None:
     await host.make_group("main")
     await host.run_command("roles create", user=ADA, role="member", group=where)
     await host.run_command("rules create", kind=sender.KIND_NAME, effect="deny", subject=EVE, group="main")
@@ -93,7 +89,7 @@ async def test_a_member_lets_nobody_in_whom_somebody_with_a_say_refused(
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_in_nobodys_way(
+async def test_a_denial_of_an_own_identity_or_for_another_agent_blocks_no_link(
     host: AccessTestHost,
 ) -> None:
     await host.make_group("main")
@@ -109,7 +105,7 @@ async def test_a_refusal_of_ones_own_other_identity_or_for_another_agent_stands_
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_who_may_something_else_on_each_platform_is_told_who_can_make_them_one(host: AccessTestHost) -> None:
+async def test_identities_with_different_roles_are_told_who_can_link_them(host: AccessTestHost) -> None:
     await host.make_group("main")
     await host.make_group("work")
     await host.run_command("roles create", user=ADA, role="member", group="main")
@@ -132,7 +128,7 @@ async def test_a_third_identity_joins_the_two(host: AccessTestHost) -> None:
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
-async def test_the_other_owners_are_told_who_is_an_owner_by_a_link_once_a_chat(host: AccessTestHost) -> None:
+async def test_other_owners_are_notified_once_a_chat_of_an_owner_by_link(host: AccessTestHost) -> None:
     for user in (ADA, "telegram:boss"):
         await host.make_owner(user)
         await host.receive_message(user, "/approve")
@@ -144,7 +140,7 @@ async def test_the_other_owners_are_told_who_is_an_owner_by_a_link_once_a_chat(h
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
-async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_role_it_is(host: AccessTestHost) -> None:
+async def test_a_link_through_a_stolen_identity_is_notified_to_the_role_holder(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.receive_message(EVE, await code_for(host, ADA_ON_SLACK))
@@ -154,7 +150,7 @@ async def test_whoever_links_with_a_stolen_identity_is_seen_by_the_one_whose_rol
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_a_link_that_makes_nobody_an_owner_is_told_to_no_owner(host: AccessTestHost) -> None:
+async def test_a_link_that_makes_nobody_an_owner_is_not_notified(host: AccessTestHost) -> None:
     await host.make_owner("telegram:boss")
     await host.receive_message("telegram:boss", "/approve")
     await host.run_command("roles create", user=ADA, role="admin")
@@ -166,7 +162,7 @@ async def test_a_link_that_makes_nobody_an_owner_is_told_to_no_owner(host: Acces
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_unlinked_again_it_is_somebody_else(host: AccessTestHost) -> None:
+async def test_an_unlinked_identity_is_a_separate_person_again(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.run_command("users unlink", user=ADA_ON_SLACK)
@@ -174,7 +170,7 @@ async def test_unlinked_again_it_is_somebody_else(host: AccessTestHost) -> None:
     assert await host.is_owner(ADA)
 
 
-async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(host: AccessTestHost) -> None:
+async def test_an_owner_tricked_into_typing_a_code_shares_no_role(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.run_command("roles create", user=EVE, role="member")
     code = await code_for(host, EVE)
@@ -187,19 +183,19 @@ async def test_an_owner_who_is_talked_into_typing_a_code_gives_nothing_away(host
     assert len(await users.list_identities(host.store, EVE)) == 1, "and the code is used up"
 
 
-async def test_the_record_names_who_is_to_be_linked_and_who_used_the_code(host: AccessTestHost) -> None:
+async def test_the_audit_log_names_both_linked_identities(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     [made], [used] = await host.audit_entries("codes.create"), await host.audit_entries("codes.use")
     assert (made.actor, made.target, used.actor, used.target) == (ADA, ADA, ADA_ON_SLACK, ADA)
 
 
-async def test_a_stranger_is_given_no_code(host: AccessTestHost) -> None:
+async def test_an_unknown_sender_gets_no_code(host: AccessTestHost) -> None:
     assert not await host.receive_message(EVE, "/link")
     assert await host.store.fetch_all("SELECT * FROM codes") == []
 
 
-async def test_ones_own_code_is_refused_and_goes_on_being_good(host: AccessTestHost) -> None:
+async def test_typing_ones_own_code_is_refused_and_the_code_stays_valid(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     code = await code_for(host, ADA)
     await host.receive_message(ADA, code)
@@ -208,7 +204,7 @@ async def test_ones_own_code_is_refused_and_goes_on_being_good(host: AccessTestH
     assert await host.is_owner(ADA_ON_SLACK)
 
 
-async def test_a_member_is_given_no_agent_on_the_other_platform(host: AccessTestHost) -> None:
+async def test_a_linked_member_gets_no_agent_on_the_other_platform(host: AccessTestHost) -> None:
     await host.make_group("main")
     await host.run_command("roles create", user=ADA, role="member", group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
@@ -216,14 +212,14 @@ async def test_a_member_is_given_no_agent_on_the_other_platform(host: AccessTest
     assert await wirings.list_all(host.store) == []
 
 
-async def test_who_is_one_already_is_told_so(host: AccessTestHost) -> None:
+async def test_linking_identities_that_are_already_linked_is_reported(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
     assert (await host.host_messages_to(ADA_ON_SLACK))[1] == "You and `telegram:ada` are linked already."
 
 
-async def test_who_is_one_already_is_told_so_although_they_were_refused_once(host: AccessTestHost) -> None:
+async def test_linking_identities_that_are_already_linked_is_reported_despite_a_denial(host: AccessTestHost) -> None:
     await host.make_group("main")
     await host.run_command("roles create", user=ADA, role="member", group="main")
     await host.receive_message(ADA_ON_SLACK, await code_for(host, ADA))
@@ -232,7 +228,7 @@ async def test_who_is_one_already_is_told_so_although_they_were_refused_once(hos
     assert (await host.host_messages_to(ADA_ON_SLACK))[-1] == "You and `telegram:ada` are linked already."
 
 
-async def test_after_ten_minutes_it_is_too_late(host: AccessTestHost) -> None:
+async def test_a_link_code_expires_after_ten_minutes(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     code = await code_for(host, ADA)
     await host.clock.advance(10 * 60)
@@ -241,7 +237,7 @@ async def test_after_ten_minutes_it_is_too_late(host: AccessTestHost) -> None:
     assert not await host.is_owner(ADA_ON_SLACK)
 
 
-async def test_who_asked_and_was_forgotten_since_is_linked_with_nobody(host: AccessTestHost) -> None:
+async def test_a_code_of_a_deleted_user_links_nobody(host: AccessTestHost) -> None:
     await host.make_owner("telegram:boss")
     await host.run_command("roles create", user=EVE, role="member")
     code = await code_for(host, EVE)

@@ -1,4 +1,4 @@
-"""A code in a group that no agent is wired to: with a whole host, for intake keeps nothing of what is said there."""
+"""A code in a group without a wiring, with a whole host, because the inbox keeps no messages of such a group."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ async def code_of(here: ApprovalsTestHost) -> str:
 
 
 @pytest.mark.behaviour("AC-03", "RT-08")
-async def test_a_code_is_void_in_a_group_where_no_agent_listens_and_nobody_spoke_to_the_bot(tmp_path: Path) -> None:
+async def test_a_code_in_an_unconnected_group_is_voided_even_without_a_mention(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False, has_owner=False) as here:
         code = await code_of(here)
         assert not (await here.fake.person_writes(f"not {code[:4]}-2A2A", chat="g1", group=True)).new

@@ -1,4 +1,4 @@
-"""Who reaches an agent, for every combination there is: tests/access/table.txt says what must come of each."""
+"""Who reaches an agent, for every combination: tests/access/table.txt has the expected results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ ENGAGE = {
     "sticky-without": (EngageMode.MENTION_STICKY, "", False),
 }
 CHATS = {"dm": (False, False), "addressed": (True, True), "chatter": (True, False)}
-"""Whether it is a group, and whether we are mentioned."""
+"""Whether it is a group, and whether the bot is mentioned."""
 COMBINATIONS = list(product(SENDERS, SenderScope, UnknownSender, ENGAGE, IgnoredMessagePolicy, CHATS))
 BECAUSE = {
     "no-part": NOT_ENGAGED,
@@ -98,7 +98,7 @@ def grants(sender: str) -> list[RoleGrant]:
     return [RoleGrant(user_id="fake:u1", role=Role(role), agent_group_id=PLACES.get(place), granted_at=START)]
 
 
-def made_of(
+def decision_for(
     sender: str,
     scope: SenderScope,
     strangers: UnknownSender,
@@ -119,17 +119,17 @@ def made_of(
 
 
 @pytest.mark.behaviour("AC-02", "AC-04", "AC-05", "RT-04", "RT-05", "RT-07")
-def test_every_combination_comes_out_as_the_table_says() -> None:
+def test_every_combination_has_the_result_in_the_table() -> None:
     table = rows()
     wrong = []
     for combination in COMBINATIONS:
         row = next(row for row in table if row.decides(combination))
-        if made_of(*combination) != row.expected:
-            wrong.append((*combination, made_of(*combination), row.expected))
+        if decision_for(*combination) != row.expected:
+            wrong.append((*combination, decision_for(*combination), row.expected))
     assert wrong == []
 
 
-def test_the_table_leaves_nothing_out_and_has_no_line_too_many() -> None:
+def test_the_table_is_complete_without_superfluous_rows() -> None:
     table = rows()
     used = Counter(next(at for at, row in enumerate(table) if row.decides(one)) for one in COMBINATIONS)
     assert len(COMBINATIONS) == 8 * 2 * 3 * 6 * 2 * 3
@@ -139,18 +139,18 @@ def test_the_table_leaves_nothing_out_and_has_no_line_too_many() -> None:
 
 
 @pytest.mark.behaviour("RT-07")
-def test_what_access_refuses_is_context_nowhere_and_raises_a_card_only_where_it_would_have_been_answered() -> None:
+def test_a_denied_message_is_never_context_and_makes_a_request_only_where_it_would_be_answered() -> None:
     strangers = [one for one in COMBINATIONS if one[0] == "none"]
     assert strangers
     for one in strangers:
-        known, allowed = made_of("owner", *one[1:]).engagement, made_of(*one).engagement
+        known, allowed = decision_for("owner", *one[1:]).engagement, decision_for(*one).engagement
         refused = (one[1], one[2]) != (SenderScope.ALL, UnknownSender.PUBLIC)
         assert not (refused and allowed in (Engagement.WRITE, Engagement.CONTEXT))
         assert allowed is not Engagement.REQUEST_APPROVAL or known is Engagement.WRITE
 
 
 @pytest.mark.behaviour("IN-05")
-def test_another_bot_is_like_anybody_else_where_bots_may_speak_and_nobody_elsewhere() -> None:
+def test_a_bot_is_treated_like_anyone_where_bots_are_allowed_and_dropped_elsewhere() -> None:
     bot = replace(EVENT, sender=replace(EVENT.sender, is_bot=True))
     assert decide_engagement(WIRING, bot, grants=[], policy=UnknownSender.PUBLIC, is_sticky=False).reason == SENT_BY_BOT
     bots = replace(WIRING, bots=True)
@@ -161,14 +161,14 @@ def test_another_bot_is_like_anybody_else_where_bots_may_speak_and_nobody_elsewh
     ]
 
 
-def test_nobody_is_asked_because_of_a_reaction() -> None:
+def test_a_reaction_never_makes_a_request() -> None:
     reaction = replace(EVENT, kind=EventKind.REACTION)
     decision = decide_engagement(WIRING, reaction, grants=[], policy=UnknownSender.REQUEST_APPROVAL, is_sticky=False)
     assert decision == EngagementDecision(Engagement.DENY, NO_APPROVAL_REQUESTED)
 
 
 @pytest.mark.behaviour("RT-04")
-def test_a_pattern_that_cannot_be_tried_engages_nothing_and_says_why() -> None:
+def test_an_invalid_pattern_engages_nothing_and_is_the_reason() -> None:
     spoiled = replace(WIRING, engage_pattern=r"(a)\1", ignored=IgnoredMessagePolicy.ACCUMULATE)
     decision = decide_engagement(spoiled, EVENT, grants=grants("owner"), policy=UnknownSender.PUBLIC, is_sticky=True)
     assert decision.engagement is Engagement.DROP
@@ -179,10 +179,10 @@ def test_a_pattern_that_cannot_be_tried_engages_nothing_and_says_why() -> None:
 @pytest.mark.parametrize(
     ("chat", "made"), [("dm", Engagement.WRITE), ("addressed", Engagement.WRITE), ("chatter", Engagement.DROP)]
 )
-def test_a_command_needs_to_fit_no_pattern_where_we_are_spoken_to(chat: str, made: Engagement) -> None:
+def test_an_addressed_command_needs_to_match_no_pattern(chat: str, made: Engagement) -> None:
     stop = replace(EVENT, text="/stop")
     combination = (SenderScope.ALL, UnknownSender.STRICT, "misses", IgnoredMessagePolicy.DROP, chat)
-    assert made_of("owner", *combination, event=stop).engagement is made
-    assert made_of("none", *combination, event=stop).engagement is (
+    assert decision_for("owner", *combination, event=stop).engagement is made
+    assert decision_for("none", *combination, event=stop).engagement is (
         Engagement.DENY if made is Engagement.WRITE else made
     )

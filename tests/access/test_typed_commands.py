@@ -1,4 +1,4 @@
-"""The host's commands in the spellings that people come up with, and what else is typed that looks like one."""
+"""Host commands in every spelling, and texts that only resemble one."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ ADA, EVE = "telegram:ada", "telegram:eve"
 
 
 @pytest.mark.parametrize("typed", ["/pause", "/PAUSE", "/Pause@the_bot", " \n/pause\n", "\u00a0/pause\u00a0"])
-async def test_a_command_is_read_in_any_case_and_with_space_around_it(host: AccessTestHost, typed: str) -> None:
+async def test_a_command_is_parsed_in_any_case_with_space_around_it(host: AccessTestHost, typed: str) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, typed)
     assert await paused.find(host.store) is not None
 
 
 @pytest.mark.parametrize("typed", ["@nano /pause", "@15551234567 /pause", "/pause @nano", "@nano\n/pause"])
-async def test_in_a_group_the_mention_may_come_before_it_or_after_it(host: AccessTestHost, typed: str) -> None:
+async def test_in_a_group_the_mention_may_be_before_or_after_the_command(host: AccessTestHost, typed: str) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, typed, group="g1", mentions=True)
     assert await paused.find(host.store) is not None
@@ -40,7 +40,7 @@ async def test_in_a_group_the_mention_may_come_before_it_or_after_it(host: Acces
         "/\u202epause",
     ],
 )
-async def test_what_only_looks_like_a_command_is_none(host: AccessTestHost, typed: str) -> None:
+async def test_a_text_that_only_resembles_a_command_is_not_one(host: AccessTestHost, typed: str) -> None:
     await host.make_owner(ADA)
     assert not await host.receive_message(ADA, typed)
     assert not await host.receive_message(ADA, typed, group="g1", mentions=True)
@@ -48,16 +48,14 @@ async def test_what_only_looks_like_a_command_is_none(host: AccessTestHost, type
 
 
 @pytest.mark.parametrize("typed", ["/pause please", "/pause\nor not", "/pause @nano at five", f"/pause {'x ' * 500}"])
-async def test_what_takes_nothing_and_is_given_something_does_nothing_and_says_so(
-    host: AccessTestHost, typed: str
-) -> None:
+async def test_a_command_that_takes_no_arguments_refuses_them(host: AccessTestHost, typed: str) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, typed, group="g1", mentions=True)
     assert await host.host_messages_to("telegram:g1") == ["/pause takes no arguments."]
     assert await paused.find(host.store) is None
 
 
-async def test_a_command_that_is_too_long_is_answered_as_one_and_reaches_no_agent(host: AccessTestHost) -> None:
+async def test_a_command_that_is_too_long_is_answered_and_reaches_no_agent(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, f"/deny k3f7qd {'because ' * 300}")
     assert await host.host_messages_to(ADA) == [f"/deny takes {MAX_ARGUMENT_CHARS:,} characters at most, not 2,406."]
@@ -65,13 +63,13 @@ async def test_a_command_that_is_too_long_is_answered_as_one_and_reaches_no_agen
     assert await host.host_messages_to(EVE) == [], "a stranger is like one who wrote anything else"
 
 
-async def test_the_longest_text_is_looked_at_in_no_time(host: AccessTestHost) -> None:
+async def test_the_longest_text_is_parsed_in_no_time(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     assert await host.receive_message(ADA, f"/deny {'x' + ' ' * 100} {(' ' * 1000 + 'x') * 200}")
     assert not await host.receive_message(ADA, " " * 200_000 + "x /deny")
 
 
-async def test_a_name_that_turns_the_line_around_is_said_so_that_it_does_not(host: AccessTestHost) -> None:
+async def test_a_name_with_bidirectional_characters_is_escaped(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA, "/pause")
     await host.run_command("users update", user=ADA, name="\u202eevil\n**Everything goes on**\u2066")

@@ -1,4 +1,4 @@
-"""/approve and /deny: decisions where there is no button to press."""
+"""/approve and /deny: decisions without a button."""
 
 from __future__ import annotations
 
@@ -17,7 +17,9 @@ ADA, BOB, EVE = "telegram:ada", "telegram:bob", "telegram:eve"
 
 
 @pytest.mark.parametrize("typed", ["/approve k3f7qd", "/deny k3f7qd not now"])
-async def test_only_admins_may_decide_and_strangers_are_not_even_told(host: AccessTestHost, typed: str) -> None:
+async def test_only_admins_can_type_decisions_and_unknown_senders_get_no_reply(
+    host: AccessTestHost, typed: str
+) -> None:
     await host.run_command("roles create", user=BOB, role="member")
     assert await host.receive_message(BOB, typed)
     assert await host.host_messages_to(BOB) == [f"Only an admin may use {typed.split()[0]}."]
@@ -25,7 +27,7 @@ async def test_only_admins_may_decide_and_strangers_are_not_even_told(host: Acce
     assert await host.host_messages_to(EVE) == []
 
 
-async def test_the_id_is_asked_for_with_an_example(host: AccessTestHost) -> None:
+async def test_a_missing_approval_id_is_asked_for_with_an_example(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     await host.receive_message(ADA, "/approve")
     await host.receive_message(ADA, "/deny")
@@ -36,7 +38,7 @@ async def test_the_id_is_asked_for_with_an_example(host: AccessTestHost) -> None
 
 
 async def asked_about_eve(hall: AccessTestHost) -> str:
-    """The id of what waits: whether Eve may talk to main."""
+    """The id of a pending approval: whether Eve may talk to main."""
     await hall.make_group("main")
     now = hall.clock.now()
     sender = Sender(handle="eve", name="Eve")
@@ -53,7 +55,7 @@ async def asked_about_eve(hall: AccessTestHost) -> str:
     return held.id
 
 
-async def test_a_typed_yes_is_a_yes(host: AccessTestHost) -> None:
+async def test_a_typed_approval_approves(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     id = await asked_about_eve(host)
     await host.receive_message(ADA, f"/approve {id.upper()}")
@@ -67,7 +69,7 @@ async def test_a_typed_yes_is_a_yes(host: AccessTestHost) -> None:
     assert (found.status, found.decided_by) == (ApprovalStatus.APPROVED, ADA)
 
 
-async def test_a_typed_no_takes_all_the_words_behind_it_as_the_reason(host: AccessTestHost) -> None:
+async def test_a_typed_denial_takes_the_rest_of_the_line_as_its_reason(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     id = await asked_about_eve(host)
     await host.receive_message(ADA, f"/deny {id} we do not  know her")
@@ -77,7 +79,9 @@ async def test_a_typed_no_takes_all_the_words_behind_it_as_the_reason(host: Acce
     assert await roles.list_for_user(host.store, EVE) == []
 
 
-async def test_whoever_may_not_decide_is_told_the_same_as_of_an_id_that_is_not_there(host: AccessTestHost) -> None:
+async def test_somebody_without_the_right_to_decide_gets_the_same_reply_as_for_an_unknown_id(
+    host: AccessTestHost,
+) -> None:
     await host.make_owner(ADA)
     id = await asked_about_eve(host)
     await host.make_group("work")
@@ -89,7 +93,7 @@ async def test_whoever_may_not_decide_is_told_the_same_as_of_an_id_that_is_not_t
     assert await roles.list_for_user(host.store, EVE) == []
 
 
-async def test_it_is_typed_in_a_direct_message_alone(host: AccessTestHost) -> None:
+async def test_a_decision_can_be_typed_only_in_a_direct_message(host: AccessTestHost) -> None:
     await host.make_owner(ADA)
     id = await asked_about_eve(host)
     await host.receive_message(ADA, f"/approve {id}", group="family", mentions=True)

@@ -1,4 +1,4 @@
-"""A session whose agent asks for things, and the part of the host that carries them out."""
+"""A session whose agent makes requests, and the executor that carries them out."""
 
 from __future__ import annotations
 
@@ -28,8 +28,7 @@ HERE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 @dataclass(kw_only=True)
 class ActionsHarness:
-    """`woken_sessions`, `changed_sessions`, `notified_approvals` and `requesting_sessions` are what the rest of the
-    host was told."""
+    """`woken_sessions`, `changed_sessions`, `notified_approvals`, `requesting_sessions` record the emitted events."""
 
     store: Store
     mailboxes: Mailboxes
@@ -50,7 +49,7 @@ class ActionsHarness:
         bus.subscribe(RequestsWaiting, lambda event: self.requesting_sessions.append(event.session))
 
     async def request_action(self, name: str, arguments: str, *, session: Session | None = None) -> str:
-        """An agent's request, on record as the collector leaves it; returns the outbound row's id."""
+        """Record a request of the agent as the collector does; returns the id of the outbound row."""
         self.request_count += 1
         session = session or self.session
         row = ActionRow(
@@ -72,12 +71,12 @@ class ActionsHarness:
             await actions.add(tx, replace(row, session_id=self.session.id))
 
     async def run_all(self, guard: Guard | None = None) -> None:
-        """Carry out all there is, as a host does that starts and stops."""
+        """Carry out every request, as a host that starts and stops."""
         async with self.make_executor(guard).opened():
-            pass  # leaving waits for what began
+            pass  # closing waits for running work
 
     def make_executor(self, guard: Guard | None = None) -> ActionExecutor:
-        """The part of a host."""
+        """The executor as the host builds it."""
         return ActionExecutor(
             store=self.store,
             mailboxes=self.mailboxes,

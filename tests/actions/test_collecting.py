@@ -1,4 +1,4 @@
-"""From a container's file to the list of actions: whatever it wrote, what comes after it is not held up."""
+"""From outbound.db to the list of actions: no row delays those after it."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ WRITTEN = (
 )
 
 
-async def collected(bench: ActionsHarness, *rows: NewMessageOut) -> list[SessionId]:
-    """A runner leaves these rows and the host takes them over; returns which sessions asked for something."""
+async def collect_rows(bench: ActionsHarness, *rows: NewMessageOut) -> list[SessionId]:
+    """A runner writes these rows and the host collects them; returns the sessions with requests."""
     asked = record_events(bench.store.bus, RequestsWaiting, lambda event: event.session)
     await bench.mailboxes.put(bench.session, [])
     path = bench.mailboxes.layout(bench.session).outbound_db
@@ -43,12 +43,12 @@ async def collected(bench: ActionsHarness, *rows: NewMessageOut) -> list[Session
     return asked
 
 
-async def test_whatever_a_container_asks_for_is_on_record_and_refused(harness: ActionsHarness) -> None:
+async def test_an_invalid_request_is_recorded_and_refused(harness: ActionsHarness) -> None:
     rows = [
         NewMessageOut(id=f"r{at}", turn_id="t", kind=kind, content=content)
         for at, (kind, content) in enumerate(WRITTEN)
     ]
-    assert await collected(harness, *rows) == [harness.session.id]
+    assert await collect_rows(harness, *rows) == [harness.session.id]
     session = await sessions.get(harness.store, harness.session.id)
     assert session.out_cursor == 2 * len(WRITTEN) - 1
     found = await list_requests(harness.store, harness.session.id)
@@ -62,6 +62,6 @@ async def test_whatever_a_container_asks_for_is_on_record_and_refused(harness: A
     assert len(harness.agent_messages()) == len(found)
 
 
-async def test_rows_that_ask_for_nothing_wake_no_action(harness: ActionsHarness) -> None:
+async def test_rows_without_a_request_wake_no_action_worker(harness: ActionsHarness) -> None:
     row = NewMessageOut(id="r", turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hi")))
-    assert await collected(harness, row) == []
+    assert await collect_rows(harness, row) == []

@@ -1,4 +1,4 @@
-"""A host that is killed while it does what an agent asked for."""
+"""A host that is killed while it carries out a request of an agent."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
         ("wrong", "actions.done", ["told"], 0),
     ],
 )
-async def test_what_an_agent_asked_for_is_done_and_told_once(
+async def test_a_request_is_carried_out_and_reported_once_across_crashes(
     tmp_path: Path, text: str, point: str, seen: list[str], tasks: int
 ) -> None:
     async with host_and_person(tmp_path / "home") as (host, platform):

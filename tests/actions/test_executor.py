@@ -1,4 +1,4 @@
-"""How a request of an agent is carried out, and how it is told."""
+"""How a request of an agent is carried out and reported."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Wish(Arguments):
 
 
 async def _grant(tx: Transaction, request: ActionRequest, wish: Wish) -> str | None:
-    """Changes something in the transaction, then behaves as it was asked."""
+    """Changes a row in the transaction, then behaves as the request says."""
     await tx.execute("UPDATE agent_groups SET name = ? WHERE folder = 'main'", (wish.word,))
     match wish.word:
         case "no":
@@ -52,7 +52,7 @@ def wish() -> Iterator[None]:
     registry.registered_actions.cache_clear()
 
 
-def wanted(word: str) -> str:
+def wish_arguments(word: str) -> str:
     return json.dumps({"word": word})
 
 
@@ -61,15 +61,15 @@ async def name_of_main(bench: ActionsHarness) -> str:
     return str(row["name"])
 
 
-async def test_what_is_asked_for_is_done_and_the_agent_need_not_know(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("yes"))
+async def test_a_request_is_carried_out_without_a_report_to_the_agent(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     assert (await name_of_main(harness), await harness.statuses(), harness.notices()) == ("yes", ["done"], [])
     assert harness.woken_sessions == []
 
 
-async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarness) -> None:
-    out_id = await harness.request_action("wish", wanted("tell"))
+async def test_a_report_of_success_wakes_nobody(harness: ActionsHarness) -> None:
+    out_id = await harness.request_action("wish", wish_arguments("tell"))
     await harness.run_all()
     [notice] = harness.notices()
     assert (notice.id, notice.trigger) == (notice_id(session=harness.session.id, request=out_id), False)
@@ -81,8 +81,8 @@ async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarn
 @pytest.mark.parametrize(
     ("name", "arguments", "sentence"),
     [
-        ("wish", wanted("no"), "it cannot be; try yes"),
-        ("wish", wanted("command"), "it cannot be. Nothing"),
+        ("wish", wish_arguments("no"), "it cannot be; try yes"),
+        ("wish", wish_arguments("command"), "it cannot be. Nothing"),
         ("telepathy", "{}", "there is no action 'telepathy'"),
         ("", "{}", "there is no action ''"),
         ("wish", "", "arguments are wrong: Invalid JSON"),
@@ -94,11 +94,11 @@ async def test_what_is_to_be_told_of_a_success_wakes_nobody(harness: ActionsHarn
         ("wish", '{"word": "a", "more": 1}', "arguments are wrong: more: Extra inputs"),
     ],
 )
-async def test_what_cannot_be_is_refused_with_a_sentence_and_wakes_the_agent(
+async def test_an_impossible_request_is_refused_with_a_sentence_and_wakes_the_agent(
     harness: ActionsHarness, name: str, arguments: str, sentence: str
 ) -> None:
     await harness.request_action(name, arguments)
-    await harness.request_action("wish", wanted("next"))
+    await harness.request_action("wish", wish_arguments("next"))
     await harness.run_all()
     assert await harness.statuses() == ["refused", "done"]
     [notice] = harness.notices()
@@ -111,23 +111,23 @@ async def test_what_cannot_be_is_refused_with_a_sentence_and_wakes_the_agent(
     assert await name_of_main(harness) == "next"
 
 
-async def test_a_request_that_breaks_undoes_itself_and_holds_up_nothing(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("broken"))
+async def test_a_failing_action_is_rolled_back_and_blocks_nothing(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wish_arguments("broken"))
     await harness.run_all()
     assert (await harness.statuses(), await name_of_main(harness)) == (["failed"], "main")
     assert "failed: ZeroDivisionError" in harness.agent_messages()[0]
     assert harness.changed_sessions == []
 
 
-async def test_the_guard_is_asked_before_the_effect(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("yes"))
+async def test_the_guard_decides_before_the_effect(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
     assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "main")
     assert "the operator allows no agent to use wish" in harness.agent_messages()[0]
 
 
-async def test_a_host_that_died_before_it_told_does_it_again_once(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("no"))
+async def test_a_report_lost_in_a_crash_is_sent_once_by_the_next_host(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     for _ in range(2):
         async with harness.store.transaction() as tx:
@@ -137,8 +137,8 @@ async def test_a_host_that_died_before_it_told_does_it_again_once(harness: Actio
     assert len(harness.woken_sessions) == 3
 
 
-async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("yes"))
+async def test_an_effect_is_not_repeated_by_the_next_host(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE agent_groups SET name = 'since' WHERE folder = 'main'")
@@ -146,44 +146,44 @@ async def test_an_effect_is_not_repeated_by_a_host_that_comes_after(harness: Act
     assert await name_of_main(harness) == "since"
 
 
-async def test_an_agent_that_is_refused_again_and_again_is_woken_no_more_and_then_not_even_told(
+async def test_an_agent_refused_repeatedly_is_first_no_longer_woken_and_then_not_told(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_WAKES + 2):
-        await harness.request_action("wish", wanted("no"))
+        await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     assert [notice.trigger for notice in harness.notices()] == [True] * MAX_WAKES + [False] * 2
     assert len(harness.notices()) == MAX_WAKES + 2
     for _ in range(MAX_NOTICES):
-        await harness.request_action("wish", wanted("no"))
+        await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     assert (len(harness.notices()), set(await harness.statuses())) == (MAX_NOTICES, {"refused"})
     await harness.clock.advance((REJECTION_WINDOW + timedelta(seconds=1)).total_seconds())
-    await harness.request_action("wish", wanted("no"))
+    await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     assert harness.notices()[-1].trigger is True
 
 
-async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nothing_from_the_agent(
+async def test_refusals_dated_in_the_future_do_not_suppress_reports(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_NOTICES):
-        await harness.request_action("wish", wanted("no"))
+        await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE actions SET done_at = ?", (to_text(harness.clock.now() + timedelta(days=30)),))
-    out_id = await harness.request_action("wish", wanted("no"))
+    out_id = await harness.request_action("wish", wish_arguments("no"))
     await harness.run_all()
     told = {notice.id: notice for notice in harness.notices()}
     assert told[notice_id(session=harness.session.id, request=out_id)].trigger is True
 
 
-async def test_one_sessions_mailbox_holds_up_no_other_session(harness: ActionsHarness) -> None:
+async def test_a_damaged_mailbox_does_not_delay_requests_of_other_sessions(harness: ActionsHarness) -> None:
     path = harness.mailboxes.layout(harness.session).inbound_db
     path.parent.mkdir(parents=True)
     path.write_bytes(b"no database" * 100)
-    await harness.request_action("wish", wanted("no"))
-    await harness.request_action("wish", wanted("yes"), session=harness.other)
+    await harness.request_action("wish", wish_arguments("no"))
+    await harness.request_action("wish", wish_arguments("yes"), session=harness.other)
     await harness.run_all()
     assert (await harness.statuses(), await name_of_main(harness)) == (["refused"], "yes")
     path.unlink()
@@ -191,7 +191,7 @@ async def test_one_sessions_mailbox_holds_up_no_other_session(harness: ActionsHa
     assert len(harness.agent_messages()) == 1
 
 
-async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) -> None:
+async def test_a_recorded_request_is_not_overwritten(harness: ActionsHarness) -> None:
     row = ActionRow(
         session_id=harness.session.id,
         seq=9,
@@ -211,16 +211,16 @@ async def test_a_request_on_record_is_kept_as_it_was(harness: ActionsHarness) ->
     assert await list_requests(harness.store, harness.session.id) == [row]
 
 
-def test_every_action_has_a_name_of_its_subject() -> None:
+def test_every_action_has_a_name_with_its_subject() -> None:
     assert {"tasks.create", "tasks.update", "tasks.pause", "tasks.resume", "tasks.cancel", "messages.repeat"} <= set(
         registry.registered_actions()
     )
 
 
-async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(harness: ActionsHarness) -> None:
+async def test_requests_of_a_held_session_wait_until_it_is_released(harness: ActionsHarness) -> None:
     async with harness.store.transaction() as tx:
         await holds.hold_session(tx, harness.session.id, by="local:ann", at=harness.clock.now(), reason="too loud")
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     assert (await name_of_main(harness), await harness.statuses()) == ("main", ["pending"])
     async with harness.store.transaction() as tx:
@@ -229,10 +229,10 @@ async def test_nothing_is_done_for_a_session_that_is_held_until_it_is_released(h
     assert (await name_of_main(harness), await harness.statuses()) == ("yes", ["done"])
 
 
-async def test_what_is_refused_keeps_the_beginning_of_what_was_asked_for(harness: ActionsHarness) -> None:
+async def test_a_refused_request_keeps_only_the_beginning_of_its_arguments(harness: ActionsHarness) -> None:
     await harness.request_action("wish", json.dumps({"word": "no", "more": "x" * 50_000}))
-    await harness.request_action("wish", wanted("yes"))
+    await harness.request_action("wish", wish_arguments("yes"))
     await harness.run_all()
     refused, done = await list_requests(harness.store, harness.session.id)
     assert (refused.status, len(refused.arguments)) == (ActionStatus.REFUSED, 2_000)
-    assert done.arguments == wanted("yes")
+    assert done.arguments == wish_arguments("yes")

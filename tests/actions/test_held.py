@@ -1,4 +1,4 @@
-"""Requests that need a person's yes: held, decided, checked anew, done once, and told."""
+"""Requests that need approval: held, decided, checked again, carried out once and reported."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def _grant(tx: Transaction, request: ActionRequest, wish: Wish) -> None:
 
 @pytest.fixture(autouse=True)
 def wish() -> Iterator[None]:
-    """One more action in the registry, that needs a yes."""
+    """One more registered action, which needs approval."""
     registry.registered_actions()["wish"] = Action(
         name="wish", title="Make a wish come true", arguments=Wish, effect=_grant, default_permission=Permission.HOLD
     )
@@ -58,32 +58,32 @@ def wish() -> Iterator[None]:
 
 @pytest.fixture(autouse=True)
 async def owner(harness: ActionsHarness) -> None:
-    """Somebody who may decide."""
+    """Add an owner, who may decide."""
     async with harness.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:owner", role=Role.OWNER, agent_group=None, now=harness.clock.now())
 
 
-def wanted(word: str) -> str:
+def wish_arguments(word: str) -> str:
     return json.dumps({"word": word})
 
 
-async def granted(bench: ActionsHarness) -> list[str]:
-    """The wishes that came true."""
+async def granted_wishes(bench: ActionsHarness) -> list[str]:
+    """The wishes that were carried out."""
     [row] = await bench.store.fetch_all("SELECT name FROM agent_groups WHERE folder = 'main'")
     return str(row["name"]).split()[1:]
 
 
-async def asked(bench: ActionsHarness, word: str = "gold") -> ApprovalId:
-    """A wish that is held; its approval."""
-    await bench.request_action("wish", wanted(word))
+async def request_wish(bench: ActionsHarness, word: str = "gold") -> ApprovalId:
+    """Request a wish that is held; returns its approval."""
+    await bench.request_action("wish", wish_arguments(word))
     await bench.run_all()
     return bench.notified_approvals[-1]
 
 
-async def say(
+async def decide_approval(
     bench: ActionsHarness, approval: ApprovalId, choice: str | None, *, reason: str = "", actor: Actor = OWNER
 ) -> None:
-    """A person decides: one of the choices, or None for a no."""
+    """Decide an approval: with one of the choices, or None to deny."""
     async with bench.store.transaction() as tx:
         await decide(
             tx,
@@ -98,39 +98,39 @@ async def say(
 
 
 async def outcomes(bench: ActionsHarness) -> list[str]:
-    """What is on record of the wishes, oldest first."""
+    """The audit outcomes of the wishes, oldest first."""
     found = await audit.latest(bench.store.reports, limit=100, action="wish")
     return [str(one.outcome) for one in reversed(found)]
 
 
 @pytest.mark.behaviour("AP-05", "AP-07")
-async def test_a_request_that_needs_a_yes_waits_holds_up_nothing_and_is_done_when_it_has_it(
+async def test_a_held_request_blocks_nothing_and_runs_when_approved(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     await harness.request_action("tasks.cancel", '{"id": "j1"}')
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["held", "refused"], [])
-    await say(harness, approval, ONCE)
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["held", "refused"], [])
+    await decide_approval(harness, approval, ONCE)
     assert harness.requesting_sessions == [harness.session.id]
-    assert (await harness.statuses(), await granted(harness)) == (["pending", "refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["pending", "refused"], [])
     await harness.run_all()
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["done", "refused"], ["gold"])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["done", "refused"], ["gold"])
     assert harness.agent_messages()[-1] == "Your request wish was approved and is done."
     assert harness.notices()[-1].trigger is True
     assert await outcomes(harness) == ["held", "done"]
     [held, done] = reversed(await audit.latest(harness.store.reports, limit=10, action="wish"))
     assert {held.target, done.target} == {approval}
     assert done.actor == f"agent:{harness.session.id}"
-    assert (done.origin, done.details["arguments"]) == ("fake:c1", wanted("gold"))
+    assert (done.origin, done.details["arguments"]) == ("fake:c1", wish_arguments("gold"))
 
 
 @pytest.mark.behaviour("AP-07")
-async def test_a_no_is_told_with_its_reason_and_wakes_the_agent(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), None, reason="gold is dear")
+async def test_a_denial_is_reported_with_its_reason_and_wakes_the_agent(harness: ActionsHarness) -> None:
+    await decide_approval(harness, await request_wish(harness), None, reason="gold is dear")
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     assert harness.agent_messages() == [
         "Your request wish was refused: a person denied it: gold is dear. Nothing was changed."
     ]
@@ -138,8 +138,8 @@ async def test_a_no_is_told_with_its_reason_and_wakes_the_agent(harness: Actions
 
 
 @pytest.mark.behaviour("AP-07")
-async def test_nobody_is_asked_about_what_could_not_be_done(harness: ActionsHarness) -> None:
-    await harness.request_action("wish", wanted("impossible"))
+async def test_nobody_is_asked_about_an_impossible_request(harness: ActionsHarness) -> None:
+    await harness.request_action("wish", wish_arguments("impossible"))
     await harness.request_action("wish", '{"wish": 1}')
     await harness.run_all()
     assert (await harness.statuses(), harness.notified_approvals) == (["refused", "refused"], [])
@@ -149,34 +149,34 @@ async def test_nobody_is_asked_about_what_could_not_be_done(harness: ActionsHarn
 
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("column", ["arguments", "name"])
-async def test_a_request_that_is_not_byte_for_byte_what_was_shown_is_refused_and_audited(
+async def test_a_request_that_differs_from_its_card_is_refused_and_audited(
     harness: ActionsHarness, column: str
 ) -> None:
-    approval = await asked(harness)
-    await say(harness, approval, ONCE)
+    approval = await request_wish(harness)
+    await decide_approval(harness, approval, ONCE)
     other = {"arguments": '{"word":  "gold"}', "name": "tasks.pause"}[column]
     async with harness.store.transaction() as tx:
         await tx.execute(f"UPDATE actions SET {column} = ?", (other,))
         if column == "name":
             await tx.execute("UPDATE actions SET arguments = ?", ('{"id": "j1"}',))
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     [latest] = await audit.latest(harness.store.reports, limit=1, target=approval)
     assert (latest.outcome, latest.action) == ("refused", "wish" if column == "arguments" else "tasks.pause")
     assert "was refused" in harness.agent_messages()[-1]
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_what_was_changed_between_asking_and_the_yes_is_not_done(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+async def test_a_request_changed_before_its_approval_does_not_run(harness: ActionsHarness) -> None:
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
-        await tx.execute("UPDATE actions SET arguments = ?", (wanted("lead"),))
-    await say(harness, approval, ONCE)
+        await tx.execute("UPDATE actions SET arguments = ?", (wish_arguments("lead"),))
+    await decide_approval(harness, approval, ONCE)
     found = await approvals.find(harness.store, approval)
     await harness.run_all()
     assert found is not None
     assert found.status is ApprovalStatus.FAILED
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
 
 
 GONE = {
@@ -184,49 +184,49 @@ GONE = {
     "it waits for another approval": "UPDATE actions SET approval_id = 'other'",
     "it is not there any more": "DELETE FROM actions",
 }
-"""What may have become of a request by the time somebody says yes to it."""
+"""What may have happened to a request before it is approved."""
 
 
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("became", GONE)
-async def test_a_yes_to_a_request_that_does_not_wait_for_it_any_more_fails_in_words(
+async def test_approving_a_request_that_no_longer_waits_fails_with_a_reason(
     harness: ActionsHarness, became: str
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     async with harness.store.transaction() as tx:
         await approvals.add(tx, replace(found, id=ApprovalId("other"), subject="something else"))
         await tx.execute(GONE[became])
-    await say(harness, approval, ONCE)
+    await decide_approval(harness, approval, ONCE)
     await harness.run_all()
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.FAILED, "the request does not wait any more")
-    assert await granted(harness) == []
+    assert await granted_wishes(harness) == []
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_yes_to_an_agent_that_is_gone_fails_in_words(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+async def test_approving_a_request_of_a_deleted_agent_fails_with_a_reason(harness: ActionsHarness) -> None:
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE approvals SET agent_group_id = NULL")
-    await say(harness, approval, ONCE)
+    await decide_approval(harness, approval, ONCE)
     await harness.run_all()
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.FAILED, "the agent that asked is gone")
-    assert await granted(harness) == []
+    assert await granted_wishes(harness) == []
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_yes_to_a_request_that_is_not_what_was_asked_about_fails_before_anything_goes_on(
+async def test_approving_a_request_that_was_changed_fails_before_any_effect(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
-        await tx.execute("UPDATE actions SET arguments = ?", (wanted("silver"),))
-    await say(harness, approval, MONTH)
+        await tx.execute("UPDATE actions SET arguments = ?", (wish_arguments("silver"),))
+    await decide_approval(harness, approval, MONTH)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.reason) == (ApprovalStatus.FAILED, "it is not what was asked about")
@@ -234,16 +234,16 @@ async def test_a_yes_to_a_request_that_is_not_what_was_asked_about_fails_before_
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_the_operators_no_that_comes_after_a_yes_wins(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+async def test_a_deny_policy_set_after_an_approval_wins(harness: ActionsHarness) -> None:
+    await decide_approval(harness, await request_wish(harness), ONCE)
     await harness.run_all(guard=Guard(policy={"wish": Permission.DENY}))
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     assert await outcomes(harness) == ["held", "denied"]
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_rules_no_that_comes_after_a_yes_wins(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+async def test_a_denial_rule_made_after_an_approval_wins(harness: ActionsHarness) -> None:
+    await decide_approval(harness, await request_wish(harness), ONCE)
     async with harness.store.transaction() as tx:
         await rules.add(
             tx,
@@ -256,11 +256,11 @@ async def test_a_rules_no_that_comes_after_a_yes_wins(harness: ActionsHarness) -
             now=harness.clock.now(),
         )
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
 
 
 async def rule(bench: ActionsHarness, effect: RuleEffect, *, subject: str | None = None) -> int:
-    """Somebody decides it for next time, at the machine; its number."""
+    """Create a rule on the command line; returns its number."""
     now = bench.clock.now()
     async with bench.store.transaction() as tx:
         made = await rules.add(
@@ -278,9 +278,9 @@ async def rule(bench: ActionsHarness, effect: RuleEffect, *, subject: str | None
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_rules_no_is_counted_as_used_and_the_record_names_it(harness: ActionsHarness) -> None:
+async def test_a_denial_by_a_rule_is_counted_and_recorded_with_the_rule(harness: ActionsHarness) -> None:
     number = await rule(harness, RuleEffect.DENY)
-    await harness.request_action("wish", wanted("gold"))
+    await harness.request_action("wish", wish_arguments("gold"))
     await harness.run_all()
     found = await rules.find(harness.store, number)
     assert found is not None
@@ -290,39 +290,39 @@ async def test_a_rules_no_is_counted_as_used_and_the_record_names_it(harness: Ac
 
 
 @pytest.mark.behaviour("AP-05", "AP-07")
-async def test_a_permission_that_is_given_meanwhile_lets_go_on_what_waits_and_no_other_card_is_needed(
+async def test_a_new_allow_rule_releases_waiting_requests_without_another_card(
     harness: ActionsHarness,
 ) -> None:
-    first, second = await asked(harness, "gold"), await asked(harness, "silver")
-    await say(harness, first, MONTH)
+    first, second = await request_wish(harness, "gold"), await request_wish(harness, "silver")
+    await decide_approval(harness, first, MONTH)
     found = await approvals.find(harness.store, second)
     assert found is not None
     assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may do it now: there is a rule.")
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["done", "done"], ["gold", "silver"])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["done", "done"], ["gold", "silver"])
     assert len(harness.agent_messages()) == 2, "both had waited"
     [allowed] = await rules.list_all(harness.store.reports, limit=9)
     assert allowed.uses == 1
 
 
 @pytest.mark.behaviour("AP-05", "AP-07")
-async def test_a_rules_no_that_is_made_meanwhile_ends_what_waits_so_that_no_card_says_yes_in_vain(
+async def test_a_new_denial_rule_withdraws_waiting_requests(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     await rule(harness, RuleEffect.DENY)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert (found.status, found.outcome) == (ApprovalStatus.WITHDRAWN, "main may not do it now: there is a rule.")
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
     assert "was refused" in harness.agent_messages()[0]
     assert await outcomes(harness) == ["held", "denied"]
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_rule_about_something_else_settles_nothing(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+async def test_a_rule_about_another_subject_has_no_effect(harness: ActionsHarness) -> None:
+    approval = await request_wish(harness)
     await rule(harness, RuleEffect.ALLOW, subject="something else")
     found = await approvals.find(harness.store, approval)
     assert found is not None
@@ -330,22 +330,22 @@ async def test_a_rule_about_something_else_settles_nothing(harness: ActionsHarne
 
 
 @pytest.mark.behaviour("AP-05", "AP-08")
-async def test_a_permission_that_is_taken_back_before_it_was_used_leaves_what_waited_to_be_asked_about_anew(
+async def test_a_rule_revoked_before_its_use_makes_the_request_ask_again(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     number = await rule(harness, RuleEffect.ALLOW)
     async with harness.store.transaction() as tx:
         await rules.end(tx, number, ended_by="local:root", now=harness.clock.now())
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["held"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["held"], [])
     [row] = await list_requests(harness.store, harness.session.id)
     assert row.approval_id not in (None, approval)
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_an_action_that_is_no_more_is_refused_after_the_yes(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+async def test_a_removed_action_is_refused_after_its_approval(harness: ActionsHarness) -> None:
+    await decide_approval(harness, await request_wish(harness), ONCE)
     del registry.registered_actions()["wish"]
     await harness.run_all()
     assert "there is no action 'wish'" in harness.agent_messages()[0]
@@ -353,11 +353,13 @@ async def test_an_action_that_is_no_more_is_refused_after_the_yes(harness: Actio
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_what_became_impossible_after_the_yes_is_refused_with_its_reason(harness: ActionsHarness) -> None:
+async def test_a_request_that_became_impossible_after_its_approval_is_refused_with_the_reason(
+    harness: ActionsHarness,
+) -> None:
     bench_chat = await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "Family"}')
     await harness.run_all()
-    await say(harness, harness.notified_approvals[-1], ALLOW)
+    await decide_approval(harness, harness.notified_approvals[-1], ALLOW)
     async with harness.store.transaction() as tx:
         await messaging_groups.update_from_platform(tx, bench_chat, is_group=True, name="Work")
     await chat(harness, "c10", "Family")
@@ -383,14 +385,14 @@ async def chat(bench: ActionsHarness, platform_id: str, name: str, *, instance: 
 
 
 async def admin_decides(bench: ActionsHarness, approval: ApprovalId) -> bool:
-    """Whether somebody who is an admin of the asking agent group alone can say yes."""
+    """Whether an admin of only the requesting agent group can approve."""
     group = bench.session.agent_group_id
     async with bench.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=group, now=bench.clock.now())
         grants = await roles.list_for_user(tx, "fake:adam")
     adam = Actor(id="fake:adam", name="Adam", grants=grants)
     try:
-        await say(bench, approval, "1", actor=adam)
+        await decide_approval(bench, approval, "1", actor=adam)
     except ApprovalNotFound:
         return False
     return True
@@ -398,7 +400,7 @@ async def admin_decides(bench: ActionsHarness, approval: ApprovalId) -> bool:
 
 @pytest.mark.behaviour("AP-01", "AP-03")
 @pytest.mark.parametrize(("wired", "theirs"), [("main", True), ("other", False), (None, False)])
-async def test_an_agent_groups_admin_decides_about_its_own_chats_alone(
+async def test_an_admin_of_an_agent_group_decides_about_its_own_chats_only(
     harness: ActionsHarness, wired: str | None, theirs: bool
 ) -> None:
     chat_id = await chat(harness, "c9", "Family")
@@ -422,12 +424,12 @@ async def test_an_agent_groups_admin_decides_about_its_own_chats_alone(
 
 
 @pytest.mark.behaviour("AP-01", "AP-03")
-async def test_an_agent_groups_admin_decides_what_is_about_that_agent(harness: ActionsHarness) -> None:
-    assert await admin_decides(harness, await asked(harness))
+async def test_an_admin_of_an_agent_group_decides_requests_about_that_agent(harness: ActionsHarness) -> None:
+    assert await admin_decides(harness, await request_wish(harness))
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_where_only_an_agent_groups_admin_is_there_nobody_is_asked_about_others_chats(
+async def test_nobody_is_asked_about_another_agents_chat_if_only_an_agent_groups_admin_exists(
     harness: ActionsHarness,
 ) -> None:
     await chat(harness, "c9", "Family")
@@ -442,7 +444,7 @@ async def test_where_only_an_agent_groups_admin_is_there_nobody_is_asked_about_o
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_the_card_says_from_when_a_time_counts(harness: ActionsHarness) -> None:
+async def test_the_card_says_when_a_relative_time_was_requested(harness: ActionsHarness) -> None:
     await harness.request_action("tasks.create", '{"prompt": "water", "due": "in 1 hour"}')
     await harness.clock.advance(600)
     await harness.run_all(Guard(policy={"tasks.create": Permission.HOLD}))
@@ -453,10 +455,10 @@ async def test_the_card_says_from_when_a_time_counts(harness: ActionsHarness) ->
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
-async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_is_refused(
+async def test_a_held_request_of_an_unknown_kind_is_refused(
     harness: ActionsHarness,
 ) -> None:
-    approval = await asked(harness)
+    approval = await request_wish(harness)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     async with harness.store.transaction() as tx:
@@ -470,12 +472,12 @@ async def test_a_request_that_this_host_does_not_know_how_to_ask_about_any_more_
     assert unknown_kind.UNKNOWN_KIND in harness.agent_messages()[0]
 
 
-async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(harness: ActionsHarness) -> None:
+async def test_an_approved_destination_can_be_used_and_the_agent_is_told(harness: ActionsHarness) -> None:
     chat_id = await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
     assert await destinations.list_for_group(harness.store, harness.session.agent_group_id) == []
-    await say(harness, harness.notified_approvals[-1], ALLOW)
+    await decide_approval(harness, harness.notified_approvals[-1], ALLOW)
     await harness.run_all()
     [made] = await destinations.list_for_group(harness.store, harness.session.agent_group_id)
     assert (made.name, made.messaging_group_id, made.created_by) == ("family", chat_id, "fake:owner")
@@ -492,7 +494,7 @@ async def test_an_approved_destination_can_be_sent_to_and_the_agent_is_told(harn
         ('{"name": "x", "chat": "Twin"}', "there are 2 chats 'Twin'"),
     ],
 )
-async def test_a_destination_that_cannot_be_is_refused_before_anybody_is_asked(
+async def test_an_impossible_destination_is_refused_before_anybody_is_asked(
     harness: ActionsHarness, arguments: str, reason: str
 ) -> None:
     for platform_id, name in (("c9", "Family"), ("c10", "Twin"), ("c11", "Twin")):
@@ -504,14 +506,14 @@ async def test_a_destination_that_cannot_be_is_refused_before_anybody_is_asked(
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the_yes_is_refused(
+async def test_a_repeated_message_to_a_chat_removed_before_the_approval_is_refused(
     harness: ActionsHarness,
 ) -> None:
     guard = Guard(policy={"messages.repeat": Permission.HOLD})
     content = json.dumps({"kind": "chat", "content": '{"text": "hi"}', "recurrence": "0 9 * * *"})
     await harness.request_action("messages.repeat", content)
     await harness.run_all(guard=guard)
-    await say(harness, harness.notified_approvals[-1], ONCE)
+    await decide_approval(harness, harness.notified_approvals[-1], ONCE)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE sessions SET messaging_group_id = NULL")
     await harness.run_all(guard=guard)
@@ -520,73 +522,73 @@ async def test_a_message_to_be_repeated_in_a_chat_that_was_taken_away_before_the
     assert await harness.store.fetch_all("SELECT 1 FROM tasks") == []
 
 
-async def test_an_approved_model_is_the_agent_groups(harness: ActionsHarness) -> None:
+async def test_an_approved_model_becomes_the_agent_groups(harness: ActionsHarness) -> None:
     await harness.request_action("model.change", '{"model": "opus"}')
     await harness.run_all()
-    await say(harness, harness.notified_approvals[-1], ONCE)
+    await decide_approval(harness, harness.notified_approvals[-1], ONCE)
     await harness.run_all()
     [row] = await harness.store.fetch_all("SELECT model FROM agent_groups WHERE folder = 'main'")
     assert row["model"] == "opus"
     assert harness.agent_messages()[0].endswith("From the next start of your container you think with opus.")
 
 
-async def test_allowed_for_thirty_days_spares_the_question_until_they_are_over(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), MONTH)
+async def test_an_approval_for_thirty_days_needs_no_card_until_it_ends(harness: ActionsHarness) -> None:
+    await decide_approval(harness, await request_wish(harness), MONTH)
     await harness.run_all()
-    await harness.request_action("wish", wanted("silver"))
+    await harness.request_action("wish", wish_arguments("silver"))
     await harness.run_all()
-    assert (await granted(harness), len(set(harness.notified_approvals))) == (["gold", "silver"], 1)
+    assert (await granted_wishes(harness), len(set(harness.notified_approvals))) == (["gold", "silver"], 1)
     [rule] = await rules.list_all(harness.store.reports, limit=10)
     assert (rule.kind, rule.uses, rule.last_used_at) == ("wish", 1, harness.clock.now())
     [spared] = await audit.latest(harness.store.reports, limit=1, action="wish")
     assert (spared.outcome, spared.details["rule"]) == ("done", rule.id)
     await harness.clock.advance(timedelta(days=30).total_seconds())
-    await harness.request_action("wish", wanted("copper"))
+    await harness.request_action("wish", wish_arguments("copper"))
     await harness.run_all()
     assert (await harness.statuses())[-1] == "held"
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_the_same_request_while_it_is_open_makes_no_second_card_and_is_done_once(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
-    await harness.request_action("wish", wanted("gold"))
+async def test_an_equal_open_request_makes_no_second_card_and_runs_once(harness: ActionsHarness) -> None:
+    approval = await request_wish(harness)
+    await harness.request_action("wish", wish_arguments("gold"))
     await harness.run_all()
     assert (await harness.statuses(), harness.notified_approvals) == (["held", "refused"], [approval])
     assert "you have asked for just this before" in harness.agent_messages()[0]
-    await say(harness, approval, ONCE)
+    await decide_approval(harness, approval, ONCE)
     await harness.run_all()
-    assert await granted(harness) == ["gold"]
+    assert await granted_wishes(harness) == ["gold"]
 
 
-async def test_an_agent_that_is_told_no_again_and_again_is_refused_without_a_card_for_a_while(
+async def test_an_agent_denied_repeatedly_is_refused_without_a_card_for_a_while(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_UNSUCCESSFUL):
-        await say(harness, await asked(harness), None)
+        await decide_approval(harness, await request_wish(harness), None)
         await harness.run_all()
-    await harness.request_action("wish", wanted("gold"))
+    await harness.request_action("wish", wish_arguments("gold"))
     await harness.run_all()
     assert len(set(harness.notified_approvals)) == MAX_UNSUCCESSFUL
     assert "nothing came of it" in harness.agent_messages()[-1]
     await harness.clock.advance(UNSUCCESSFUL_WINDOW.total_seconds() + 1)
-    await asked(harness)
+    await request_wish(harness)
     assert len(set(harness.notified_approvals)) == MAX_UNSUCCESSFUL + 1
 
 
-async def test_what_was_refused_in_the_future_before_the_clock_was_set_back_keeps_nobody_from_being_asked(
+async def test_refusals_dated_in_the_future_do_not_suppress_cards(
     harness: ActionsHarness,
 ) -> None:
     for _ in range(MAX_UNSUCCESSFUL):
-        await say(harness, await asked(harness), None)
+        await decide_approval(harness, await request_wish(harness), None)
         await harness.run_all()
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE actions SET done_at = ?", (to_text(harness.clock.now() + timedelta(days=30)),))
-    await asked(harness)
+    await request_wish(harness)
     assert (await harness.statuses())[-1] == "held"
 
 
 @pytest.mark.behaviour("AP-02", "AP-05")
-async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty_days(harness: ActionsHarness) -> None:
+async def test_a_permanent_permission_is_not_offered_for_thirty_days(harness: ActionsHarness) -> None:
     await chat(harness, "c9", "Family")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
@@ -595,14 +597,14 @@ async def test_what_lasts_until_somebody_takes_it_away_is_not_offered_for_thirty
     assert found is not None
     assert found.options == (ALLOW, "Deny")
     assert "Send to the group `Family` on fake, chat `c9`, from now on" in found.rendered_text
-    await say(harness, approval, ALLOW)
+    await decide_approval(harness, approval, ALLOW)
     decided = await approvals.find(harness.store, approval)
     assert decided is not None
     assert decided.outcome == "main may do it."
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_two(harness: ActionsHarness) -> None:
+async def test_the_card_names_the_bot_instance_if_there_are_several(harness: ActionsHarness) -> None:
     await chat(harness, "c9", "Family", instance="second")
     await harness.request_action("destinations.add", '{"name": "family", "chat": "c9"}')
     await harness.run_all()
@@ -613,18 +615,18 @@ async def test_the_card_says_by_which_bot_the_agent_would_write_where_there_are_
 
 @pytest.mark.behaviour("AP-04")
 @pytest.mark.parametrize("choice", ["9" * 5_000, "0", "3", "٣", "²"])
-async def test_a_number_that_is_no_choice_of_the_card_decides_nothing(harness: ActionsHarness, choice: str) -> None:
-    approval = await asked(harness)
+async def test_an_invalid_choice_of_a_card_decides_nothing(harness: ActionsHarness, choice: str) -> None:
+    approval = await request_wish(harness)
     with pytest.raises(UsageError, match="there is no such choice"):
-        await say(harness, approval, choice)
+        await decide_approval(harness, approval, choice)
     found = await approvals.find(harness.store, approval)
     assert found is not None
     assert found.status is ApprovalStatus.PENDING
 
 
 @pytest.mark.behaviour("AP-04", "AP-08")
-async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_called_now(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+async def test_a_denial_option_of_an_older_versions_card_still_denies(harness: ActionsHarness) -> None:
+    approval = await request_wish(harness)
     async with harness.store.transaction() as tx:
         await tx.execute("UPDATE approvals SET options = ?", (json.dumps([ONCE, "Turn down"]),))
         await decide_by_button(
@@ -636,30 +638,30 @@ async def test_the_no_of_a_card_of_an_older_version_is_a_no_whatever_it_is_calle
             zone=UTC,
         )
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["refused"], [])
 
 
-async def test_only_so_many_requests_of_an_agent_wait_at_a_time(harness: ActionsHarness) -> None:
+async def test_a_limited_number_of_an_agents_requests_may_wait(harness: ActionsHarness) -> None:
     for number in range(MAX_OPEN_REQUESTS + 1):
-        await harness.request_action("wish", wanted(str(number)))
+        await harness.request_action("wish", wish_arguments(str(number)))
     await harness.run_all()
     assert await harness.statuses() == ["held"] * MAX_OPEN_REQUESTS + ["refused"]
 
 
 @pytest.mark.parametrize("name", ["approvals.approve", "approve", "/approve", "rules.create", "roles.create"])
-async def test_no_action_lets_an_agent_decide(harness: ActionsHarness, name: str) -> None:
-    approval = await asked(harness)
+async def test_no_action_lets_an_agent_decide_an_approval(harness: ActionsHarness, name: str) -> None:
+    approval = await request_wish(harness)
     await harness.request_action(name, json.dumps({"id": approval}))
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["held", "refused"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["held", "refused"], [])
 
 
-async def test_what_was_approved_during_a_pause_is_done_after_it(harness: ActionsHarness) -> None:
-    await say(harness, await asked(harness), ONCE)
+async def test_a_request_approved_during_a_pause_runs_after_it(harness: ActionsHarness) -> None:
+    await decide_approval(harness, await request_wish(harness), ONCE)
     async with harness.store.transaction() as tx:
         await paused.begin(tx, by="fake:owner", at=harness.clock.now(), place=None)
     await harness.run_all()
-    assert (await harness.statuses(), await granted(harness)) == (["pending"], [])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["pending"], [])
     stage = harness.make_executor()
     async with stage.opened():
         await harness.clock.wait_for_sleeper()
@@ -668,21 +670,21 @@ async def test_what_was_approved_during_a_pause_is_done_after_it(harness: Action
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await harness.statuses() != ["done"]:  # noqa: ASYNC110 - nobody else hears of it
                 await asyncio.sleep(0.01)
-    assert (await harness.statuses(), await granted(harness)) == (["done"], ["gold"])
+    assert (await harness.statuses(), await granted_wishes(harness)) == (["done"], ["gold"])
 
 
-async def test_what_the_operator_holds_is_held_whatever_the_action_says_of_itself(harness: ActionsHarness) -> None:
+async def test_an_action_held_by_policy_is_held_whatever_its_default(harness: ActionsHarness) -> None:
     guard = Guard(policy={"tasks.create": Permission.HOLD})
     await harness.request_action("tasks.create", '{"prompt": "p", "due": "in 1 hour"}')
     await harness.run_all(guard=guard)
     assert await harness.statuses() == ["held"]
-    await say(harness, harness.notified_approvals[-1], ONCE)
+    await decide_approval(harness, harness.notified_approvals[-1], ONCE)
     await harness.run_all(guard=guard)
     assert await harness.statuses() == ["done"]
     assert len(await harness.store.fetch_all("SELECT 1 FROM tasks")) == 1
 
 
-async def test_requests_that_wait_are_on_record_as_they_were(harness: ActionsHarness) -> None:
-    approval = await asked(harness)
+async def test_waiting_requests_are_recorded_unchanged(harness: ActionsHarness) -> None:
+    approval = await request_wish(harness)
     [row] = await list_requests(harness.store, harness.session.id)
-    assert (row.status, row.approval_id, row.arguments) == ("held", approval, wanted("gold"))
+    assert (row.status, row.approval_id, row.arguments) == ("held", approval, wish_arguments("gold"))

@@ -1,4 +1,4 @@
-"""A host that is killed while a request of an agent waits for a person, while they decide, and while it is done."""
+"""A host that is killed while a request waits for a decision, is decided, or is carried out."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ RULES = [
 ]
 
 
-async def appoint(host: HostProcess) -> None:
-    """The one who writes is an owner, too."""
+async def make_owner(host: HostProcess) -> None:
+    """The person who writes becomes an owner, too."""
     granted = await asyncio.to_thread(host.command, "roles", "create", "wire:ann", "owner")
     assert granted.returncode == 0, granted.stderr
     (host.root / "groups" / FOLDER / "script.json").write_text(json.dumps(RULES))
 
 
-async def killed(host: HostProcess) -> None:
+async def wait_until_killed(host: HostProcess) -> None:
     assert await asyncio.to_thread(host.wait_for_exit, scaled_timeout(LIMIT_S)) == -signal.SIGKILL
 
 
@@ -46,19 +46,19 @@ async def killed(host: HostProcess) -> None:
         ("host_requests.committed", "/deny {id} never", "I may not", 0),
     ],
 )
-async def test_a_held_request_is_asked_about_decided_done_and_told_once(
+async def test_a_held_request_is_asked_decided_carried_out_and_reported_once_across_kills(
     tmp_path: Path, point: str, words: str, answer: str, destinations: int
 ) -> None:
     async with host_and_person(tmp_path / "home") as (host, platform):
-        await appoint(host)
+        await make_owner(host)
         host.start(crash_at="actions.held")
         platform.write("m1", "c0", "please")
-        await killed(host)
+        await wait_until_killed(host)
         [(approval,)] = records(host.root, "SELECT id FROM approvals")
         assert records(host.root, "SELECT status, approval_id FROM actions") == [("held", approval)]
         host.start(crash_at=point)
         platform.write("m2", "c0", words.format(id=approval))
-        await killed(host)
+        await wait_until_killed(host)
         host.start()
         async with asyncio.timeout(scaled_timeout(LIMIT_S)):
             await platform.wait_until_seen({("c0", answer)})

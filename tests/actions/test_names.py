@@ -1,4 +1,4 @@
-"""An action's name is written in one place: for the runner that asks, and for the host that answers."""
+"""An action's name is written in one place, for the runner that requests and the host that answers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def literals(path: Path) -> Iterator[str]:
             yield node.value
 
 
-def test_an_actions_name_is_written_once() -> None:
+def test_an_action_name_is_written_once_in_the_code() -> None:
     files = [path for folder in CODE for path in (ROOT / folder).rglob("*.py")]
     written = {str(path.relative_to(ROOT)): " ".join(literals(path)).split() for path in files}
     places = {
@@ -32,8 +32,8 @@ def test_an_actions_name_is_written_once() -> None:
     assert places == {name: ["src/nanohost_protocol/actions.py"] for name in registered_actions()}
 
 
-def test_no_action_is_named_out_of_parts() -> None:
-    """`f"tasks.{change}"` is a name that nobody finds."""
+def test_no_action_name_is_composed_in_the_code() -> None:
+    """Nobody finds `f"tasks.{change}"` by searching for a name."""
     subjects = {f"{name.partition('.')[0]}." for name in registered_actions()}
     files = [*(ROOT / "container").rglob("*.py"), *Path(nanohost.actions.__file__).parent.glob("*.py")]
     assert [path.name for path in files if subjects & set(literals(path))] == []

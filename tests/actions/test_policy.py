@@ -9,7 +9,7 @@ from nanohost.errors import SettingsError
 from nanohost.guard.guard import Permission
 
 
-def test_the_policy_is_by_action() -> None:
+def test_the_policy_is_parsed_by_action() -> None:
     assert parse_policy({"tasks.create": "hold", "model.change": "deny"}) == {
         "tasks.create": Permission.HOLD,
         "model.change": Permission.DENY,
@@ -20,7 +20,7 @@ def test_the_policy_is_by_action() -> None:
 @pytest.mark.parametrize(
     ("name", "hint"), [("tasks.craete", "did you mean tasks.create?"), ("x", "known here: destinations.add, messages")]
 )
-def test_a_name_that_is_no_action_is_refused_with_those_that_there_are(name: str, hint: str) -> None:
+def test_an_unknown_action_in_the_policy_is_refused_with_the_known_ones(name: str, hint: str) -> None:
     with pytest.raises(SettingsError, match=rf"\[guard\] names {name}, and there is no such action") as raised:
         parse_policy({name: "deny"})
     assert hint in raised.value.hint

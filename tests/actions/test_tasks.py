@@ -16,7 +16,7 @@ from nanohost_protocol.payloads import ChatOut, TaskOut, encode
 from tests.actions.conftest import HERE, ActionsHarness
 
 
-async def scheduled(bench: ActionsHarness, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
+async def schedule_task(bench: ActionsHarness, wanted: TaskOut, *, session: Session | None = None) -> TaskId:
     out_id = await bench.request_action("tasks.create", encode(wanted), session=session)
     await bench.run_all()
     return TaskId(task_id(session=(session or bench.session).id, request=out_id))
@@ -28,14 +28,14 @@ async def task(bench: ActionsHarness, id: TaskId) -> Task:
     return found
 
 
-async def asked(bench: ActionsHarness, change: str, **arguments: str) -> None:
+async def request_change(bench: ActionsHarness, change: str, **arguments: str) -> None:
     await bench.request_action(f"tasks.{change}", json.dumps(arguments))
     await bench.run_all()
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agents_task_is_made_under_the_id_it_knows(harness: ActionsHarness) -> None:
-    id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
+async def test_an_agents_task_is_created_under_the_id_it_knows(harness: ActionsHarness) -> None:
+    id = await schedule_task(harness, TaskOut(prompt="water", due="in 10 minutes"))
     made = await task(harness, id)
     assert (made.content, made.kind, made.session_id, made.origin) == (
         "water",
@@ -58,8 +58,8 @@ async def test_an_agents_task_is_made_under_the_id_it_knows(harness: ActionsHarn
         (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 * * *"), datetime(2026, 1, 1, 13, tzinfo=UTC)),
     ],
 )
-async def test_the_host_works_out_when(harness: ActionsHarness, wanted: TaskOut, due: datetime) -> None:
-    assert (await task(harness, await scheduled(harness, wanted))).next_due == due
+async def test_the_host_computes_the_due_time(harness: ActionsHarness, wanted: TaskOut, due: datetime) -> None:
+    assert (await task(harness, await schedule_task(harness, wanted))).next_due == due
 
 
 @pytest.mark.parametrize(
@@ -74,8 +74,10 @@ async def test_the_host_works_out_when(harness: ActionsHarness, wanted: TaskOut,
         (TaskOut(prompt="p", due="in 5 min", timezone="Middle/Earth"), "Middle/Earth"),
     ],
 )
-async def test_what_is_no_task_is_refused_and_said(harness: ActionsHarness, wanted: TaskOut, sentence: str) -> None:
-    await scheduled(harness, wanted)
+async def test_an_invalid_task_is_refused_with_a_reason(
+    harness: ActionsHarness, wanted: TaskOut, sentence: str
+) -> None:
+    await schedule_task(harness, wanted)
     assert await harness.statuses() == ["refused"]
     assert sentence in harness.agent_messages()[0]
 
@@ -89,10 +91,10 @@ async def test_what_is_no_task_is_refused_and_said(harness: ActionsHarness, want
         (TaskOut(prompt="p", due="in 1 h", recurrence="0 9 29 2 *"), "would not run again before 2028-02-29"),
     ],
 )
-async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
+async def test_a_task_due_later_than_a_year_is_refused_with_a_reason(
     harness: ActionsHarness, wanted: TaskOut, sentence: str
 ) -> None:
-    await scheduled(harness, wanted)
+    await schedule_task(harness, wanted)
     assert await harness.statuses() == ["refused"]
     assert sentence in harness.agent_messages()[0]
     assert await task_operations.list_open(harness.store, harness.session.id) == []
@@ -106,22 +108,22 @@ async def test_a_task_that_is_not_due_within_a_year_is_refused_in_words(
         TaskOut(prompt="p", due="2027-01-01T09:00", recurrence="0 9 1 1 *"),
     ],
 )
-async def test_a_task_that_is_due_within_a_year_is_made(harness: ActionsHarness, wanted: TaskOut) -> None:
-    await scheduled(harness, wanted)
+async def test_a_task_due_within_a_year_is_created(harness: ActionsHarness, wanted: TaskOut) -> None:
+    await schedule_task(harness, wanted)
     assert await harness.statuses() == ["done"]
 
 
-async def test_a_task_is_not_moved_further_ahead_than_it_may_be_made(harness: ActionsHarness) -> None:
-    id = await scheduled(harness, TaskOut(prompt="water", due="in 10 minutes"))
+async def test_a_task_cannot_be_moved_further_ahead_than_it_can_be_created(harness: ActionsHarness) -> None:
+    id = await schedule_task(harness, TaskOut(prompt="water", due="in 10 minutes"))
     before = await task(harness, id)
-    await asked(harness, "update", id=id, due="in 1095 days")
-    await asked(harness, "update", id=id, recurrence="0 9 29 2 *")
+    await request_change(harness, "update", id=id, due="in 1095 days")
+    await request_change(harness, "update", id=id, recurrence="0 9 29 2 *")
     assert await task(harness, id) == before
-    await asked(harness, "update", id=id, prompt="tea")
+    await request_change(harness, "update", id=id, prompt="tea")
     assert await harness.statuses() == ["done", "refused", "refused", "done"]
 
 
-async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_than_a_year(
+async def test_a_repeated_message_may_not_start_more_than_a_year_ahead(
     harness: ActionsHarness,
 ) -> None:
     arguments = {"kind": "chat", "content": '{"text":"up"}', "due": "in 1095 days", "recurrence": "30 9 * * 1-5"}
@@ -132,27 +134,27 @@ async def test_a_message_is_not_repeated_from_a_time_on_that_is_further_ahead_th
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agent_pauses_resumes_updates_and_cancels(harness: ActionsHarness) -> None:
-    id = await scheduled(harness, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
-    await asked(harness, "pause", id=id)
+async def test_an_agent_can_pause_resume_update_and_cancel_a_task(harness: ActionsHarness) -> None:
+    id = await schedule_task(harness, TaskOut(prompt="water", due="", recurrence="0 9 * * *"))
+    await request_change(harness, "pause", id=id)
     assert (await task(harness, id)).status is TaskStatus.PAUSED
-    await asked(harness, "resume", id=id)
+    await request_change(harness, "resume", id=id)
     assert (await task(harness, id)).status is TaskStatus.ACTIVE
-    await asked(harness, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
+    await request_change(harness, "update", id=id, prompt="tea", due="2026-07-01T09:00", timezone="Asia/Tokyo")
     changed = await task(harness, id)
     assert (changed.content, changed.next_due) == ("tea", datetime(2026, 7, 1, 0, tzinfo=UTC))
-    await asked(harness, "cancel", id=id)
+    await request_change(harness, "cancel", id=id)
     assert (await task(harness, id)).status is TaskStatus.CANCELLED
     assert (await harness.statuses(), harness.agent_messages()) == (["done"] * 5, [])
 
 
 @pytest.mark.behaviour("TK-05")
 @pytest.mark.parametrize("change", ["pause", "resume", "update", "cancel"])
-async def test_tasks_of_another_session_are_not_there(harness: ActionsHarness, change: str) -> None:
-    id = await scheduled(harness, TaskOut(prompt="secret", due="in 1 h"), session=harness.other)
+async def test_tasks_of_another_session_are_not_found(harness: ActionsHarness, change: str) -> None:
+    id = await schedule_task(harness, TaskOut(prompt="secret", due="in 1 h"), session=harness.other)
     before = await task(harness, id)
-    await asked(harness, change, id=id)
-    await asked(harness, change, id="jnone")
+    await request_change(harness, change, id=id)
+    await request_change(harness, change, id="jnone")
     assert await task(harness, id) == before
     ours, none = harness.agent_messages()
     assert f"there is no task '{id}' in this conversation" in ours
@@ -160,7 +162,7 @@ async def test_tasks_of_another_session_are_not_there(harness: ActionsHarness, c
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_to_be_repeated_becomes_a_task(harness: ActionsHarness) -> None:
+async def test_a_repeated_message_becomes_a_task(harness: ActionsHarness) -> None:
     content = '{"text":"stand up"}'
     arguments = {"kind": "chat", "content": content, "due": None, "recurrence": "30 9 * * 1-5"}
     out_id = await harness.request_action("messages.repeat", json.dumps(arguments))
@@ -180,7 +182,7 @@ async def test_a_message_to_be_repeated_becomes_a_task(harness: ActionsHarness) 
         ("chat", encode(ChatOut(text=" ")), "it has no text"),
     ],
 )
-async def test_what_no_message_can_be_made_of_is_not_repeated_however_it_is_asked_for(
+async def test_an_invalid_message_is_not_repeated_however_it_is_requested(
     harness: ActionsHarness, kind: str, content: str, sentence: str
 ) -> None:
     await harness.request_action(

@@ -1,4 +1,4 @@
-"""A host for tests of approvals: Olga owns it and can be asked in a direct message; strangers write to its agents."""
+"""A host for tests of approvals: Olga is its owner with a direct chat; unknown senders write to its agents."""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ OLGA = Sender(handle="olga", name="Olga")
 CARL = Sender(handle="carl", name="Carl")
 BOB = Sender(handle="bob", name="Bob")
 OLGA_DM = "dm-olga"
-"""Her chat with the bot, as the able channel opens it."""
+"""Olga's direct chat with the bot, as the full-featured channel opens it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalsTestHost:
-    """The host, with ways to look at it."""
+    """A running host with helpers for approvals."""
 
     host: RunningHost
     fake: FullFeatureChannel
@@ -47,7 +47,7 @@ class ApprovalsTestHost:
             await roles.revoke_all(tx, f"fake:{who.handle}")
 
     async def deny_by_rule(self, who: Sender, *, group: AgentGroupId | None = None) -> Rule:
-        """A standing no to somebody, for this agent group or for all, that no card brought about."""
+        """A denial rule for somebody, for this agent group or for all, made without a card."""
         async with self.host.host.store.transaction() as tx:
             return await rules.add(
                 tx,
@@ -68,12 +68,12 @@ class ApprovalsTestHost:
         await self.fake.person_presses(card, button, chat=chat, sender=who)
 
     async def card(self, number: int = 1) -> SentMessage:
-        """The n-th message with buttons, as it was when it came."""
+        """The n-th message with buttons, as it was first sent."""
         await wait_until(lambda: len(self.cards()) >= number)
         return self.cards()[number - 1]
 
     async def card_with_button(self, label: str) -> SentMessage:
-        """The first with such a button. What was asked before loses its buttons in its own time."""
+        """The first message with such a button. Buttons of earlier cards disappear on their own schedule."""
 
         def found() -> list[SentMessage]:
             return [card for card in self.cards() if label in [one.label for one in card.buttons]]
@@ -85,7 +85,7 @@ class ApprovalsTestHost:
         return [one for one in self.fake.sent if one.buttons]
 
     async def wait_for_text(self, chat: str, words: str, *, times: int = 1) -> SentMessage:
-        """Until so many messages in this chat say this; the last of them."""
+        """Wait until a chat has so many messages with this text; returns the last of them."""
 
         def found() -> list[SentMessage]:
             return [one for one in self.fake.sent if one.address.platform_id == chat and words in one.text]
@@ -94,7 +94,7 @@ class ApprovalsTestHost:
         return found()[-1]
 
     async def wait_until_routed(self) -> None:
-        """Until the host has dealt with all that was written, but for what is held."""
+        """Wait until every event is handled or held."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while True:
                 if await self.host.host.store.fetch_one("SELECT 1 FROM inbound_events WHERE status = 'new'") is None:
@@ -102,7 +102,7 @@ class ApprovalsTestHost:
                 await asyncio.sleep(0.01)  # the database tells nobody
 
     async def wait_for_statuses(self, *wanted: str) -> list[Approval]:
-        """Until the approvals stand so, oldest first."""
+        """Wait until the approvals have these statuses, oldest first."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while True:
                 found = (await self.approvals())[::-1]
@@ -125,7 +125,7 @@ async def run_approvals_host(
     is_wired: bool = True,
     has_owner: bool = True,
 ) -> AsyncIterator[ApprovalsTestHost]:
-    """`is_wired`: the chat c1 is tied to the agent `main`, and strangers wait there for approval."""
+    """`is_wired`: the chat c1 is wired to the agent `main`, and unknown senders need approval there."""
     fake = fake or FullFeatureChannel()
     async with run_host(root, fake=fake, clock=clock, settings=settings) as flow:
         here = ApprovalsTestHost(flow, fake)
@@ -139,7 +139,7 @@ async def run_approvals_host(
 
 
 def make_press_event(value: str, *, chat: str, who: Sender, number: int = 1) -> InboundEvent:
-    """A press as somebody could make it up."""
+    """A press as somebody could forge it."""
     return InboundEvent(
         platform_id=chat,
         platform_message_id=f"forged{number}",

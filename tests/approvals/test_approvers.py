@@ -1,4 +1,4 @@
-"""Who is asked, and in which order."""
+"""Which approvers are asked, and in which order."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def somebody(user: str, *dms: Origin, person: str = "") -> Identity:
     return Identity(user_id=user, person_id=person or user, direct_chats=dms)
 
 
-def asked(
+def first_addresses(
     grants: Sequence[RoleGrant],
     identities: Sequence[Identity],
     *,
@@ -41,7 +41,7 @@ def asked(
     scoped: bool = True,
     groups: Collection[tuple[str, str, str]] = (),
 ) -> list[str]:
-    """The first way to each, in order: the user, and the direct chat, or `new`."""
+    """The first address of each approver, in order: the user, and the direct chat or `new`."""
     kind = SENDER if scoped else CHAT
     found = rank_approvers(
         ApproverContext(
@@ -59,7 +59,7 @@ def asked(
 
 
 @pytest.mark.behaviour("AP-01")
-def test_the_agents_admins_come_first_then_all_agents_then_owners_each_human_once() -> None:
+def test_admins_of_the_agent_come_first_then_global_admins_then_owners_each_person_once() -> None:
     grants = [
         grant("slack:owner"),
         grant("slack:global", Role.ADMIN),
@@ -70,90 +70,94 @@ def test_the_agents_admins_come_first_then_all_agents_then_owners_each_human_onc
     ]
     people = [somebody(one.user_id) for one in grants]
     unique = list({one.user_id: one for one in people}.values())
-    assert asked(grants, unique) == ["slack:scoped new", "slack:global new", "slack:owner new"]
+    assert first_addresses(grants, unique) == ["slack:scoped new", "slack:global new", "slack:owner new"]
 
 
 @pytest.mark.behaviour("AP-01", "AP-10")
-def test_who_comes_into_the_house_is_no_matter_of_one_agents_admins() -> None:
+def test_an_admin_of_one_agent_does_not_decide_requests_about_the_install() -> None:
     grants = [grant("slack:scoped", Role.ADMIN, HERE), grant("slack:global", Role.ADMIN)]
-    assert asked(grants, [somebody("slack:scoped"), somebody("slack:global")], scoped=False) == ["slack:global new"]
+    assert first_addresses(grants, [somebody("slack:scoped"), somebody("slack:global")], scoped=False) == [
+        "slack:global new"
+    ]
 
 
 @pytest.mark.behaviour("AP-01")
-def test_the_platform_where_it_was_asked_for_comes_first_among_equals_and_never_before_a_nearer_role() -> None:
+def test_the_platform_of_the_request_comes_first_among_equals_but_not_before_a_nearer_role() -> None:
     origin = chat(TELEGRAM, "bob")
     owners = [grant("slack:ada"), grant("telegram:carl")]
     people = [somebody("slack:ada"), somebody("telegram:carl")]
-    assert asked(owners, people, origin=origin) == ["telegram:carl new", "slack:ada new"]
+    assert first_addresses(owners, people, origin=origin) == ["telegram:carl new", "slack:ada new"]
     mixed = [grant("slack:ada", Role.ADMIN), grant("telegram:carl")]
-    assert asked(mixed, people, origin=origin) == ["slack:ada new", "telegram:carl new"]
+    assert first_addresses(mixed, people, origin=origin) == ["slack:ada new", "telegram:carl new"]
 
 
 @pytest.mark.behaviour("AP-01", "AC-01")
-def test_somebody_with_two_identities_is_asked_once_where_the_question_comes_from() -> None:
+def test_an_approver_with_two_identities_is_asked_once_on_the_platform_of_the_request() -> None:
     people = [
         somebody("slack:ada", chat(SLACK, "D1"), person="1"),
         somebody("telegram:5", chat(TELEGRAM, "5"), person="1"),
     ]
-    assert asked([grant("slack:ada")], people, origin=chat(TELEGRAM, "77")) == ["telegram:5 5"]
-    assert asked([grant("slack:ada")], people, origin=chat(SLACK, "C1")) == ["slack:ada D1"]
+    assert first_addresses([grant("slack:ada")], people, origin=chat(TELEGRAM, "77")) == ["telegram:5 5"]
+    assert first_addresses([grant("slack:ada")], people, origin=chat(SLACK, "C1")) == ["slack:ada D1"]
 
 
 @pytest.mark.behaviour("AP-01")
-def test_a_chat_that_is_known_comes_before_one_that_is_to_be_opened_and_the_same_bot_before_another() -> None:
+def test_known_chats_are_used_before_new_ones_and_the_same_bot_before_another() -> None:
     ada = somebody("slack:ada", chat(SECOND, "D2"), chat(SLACK, "D1"))
-    assert asked([grant("slack:ada")], [ada], origin=chat(SLACK, "C1")) == ["slack:ada D1"]
-    assert asked([grant("slack:ada")], [ada], origin=chat(SECOND, "C1")) == ["slack:ada D2"]
-    assert asked([grant("slack:ada")], [somebody("slack:ada", chat(SECOND, "D2"))]) == ["slack:ada D2"]
+    assert first_addresses([grant("slack:ada")], [ada], origin=chat(SLACK, "C1")) == ["slack:ada D1"]
+    assert first_addresses([grant("slack:ada")], [ada], origin=chat(SECOND, "C1")) == ["slack:ada D2"]
+    assert first_addresses([grant("slack:ada")], [somebody("slack:ada", chat(SECOND, "D2"))]) == ["slack:ada D2"]
 
 
 @pytest.mark.behaviour("AP-01")
-def test_a_terminal_where_nobody_may_sit_comes_last_unless_it_is_asked_from_there() -> None:
+def test_a_shared_terminal_is_used_last_unless_the_request_came_from_it() -> None:
     at_the_machine = somebody("terminal:ada", chat(TERMINAL, "local"))
     people = [at_the_machine, somebody("telegram:carl", chat(TELEGRAM, "5"))]
     owners = [grant("terminal:ada"), grant("telegram:carl")]
-    assert asked(owners, people, origin=chat(SLACK, "C1")) == ["telegram:carl 5", "terminal:ada local"]
-    assert asked(owners, people, origin=chat(TERMINAL, "local")) == ["terminal:ada local", "telegram:carl 5"]
+    assert first_addresses(owners, people, origin=chat(SLACK, "C1")) == ["telegram:carl 5", "terminal:ada local"]
+    assert first_addresses(owners, people, origin=chat(TERMINAL, "local")) == ["terminal:ada local", "telegram:carl 5"]
 
 
 @pytest.mark.behaviour("AP-01")
-def test_nobody_is_asked_in_a_group_whatever_is_on_record() -> None:
+def test_no_approver_is_asked_in_a_group_chat() -> None:
     group = chat(SLACK, "C1")
     ada = somebody("slack:ada", group)
-    assert asked([grant("slack:ada")], [ada], origin=group, opens=(), groups={("slack", "default", "C1")}) == []
+    assert (
+        first_addresses([grant("slack:ada")], [ada], origin=group, opens=(), groups={("slack", "default", "C1")}) == []
+    )
 
 
 @pytest.mark.behaviour("AP-01")
-def test_whoever_asks_decides_about_themselves_only_if_nobody_else_can() -> None:
+def test_requesters_decide_about_themselves_only_when_nobody_else_can() -> None:
     both = [grant("slack:ada"), grant("slack:carl")]
     people = [somebody("slack:ada"), somebody("slack:carl")]
-    assert asked(both, people, requester="slack:ada") == ["slack:carl new", "slack:ada new"]
-    assert asked(both[:1], people[:1], requester="slack:ada") == ["slack:ada new"]
+    assert first_addresses(both, people, requester="slack:ada") == ["slack:carl new", "slack:ada new"]
+    assert first_addresses(both[:1], people[:1], requester="slack:ada") == ["slack:ada new"]
 
 
 @pytest.mark.behaviour("AP-01", "AC-01")
-def test_whoever_asks_is_one_person_under_all_their_names() -> None:
+def test_a_requester_is_recognised_under_every_linked_identity() -> None:
     both = [grant("slack:ada"), grant("slack:carl")]
     people = [somebody("slack:ada", person="1"), somebody("telegram:5", person="1"), somebody("slack:carl", person="2")]
-    assert asked(both, people, requester="telegram:5")[0] == "slack:carl new"
+    assert first_addresses(both, people, requester="telegram:5")[0] == "slack:carl new"
 
 
 @pytest.mark.behaviour("AP-01")
-def test_equals_are_asked_in_the_order_in_which_they_got_their_roles() -> None:
+def test_approvers_of_equal_rank_are_asked_in_the_order_of_their_grants() -> None:
     owners = [grant("slack:carl"), grant("slack:ada"), grant("slack:bea")]
     people = [somebody("slack:ada"), somebody("slack:bea"), somebody("slack:carl")]
-    assert asked(owners, people) == ["slack:carl new", "slack:ada new", "slack:bea new"]
+    assert first_addresses(owners, people) == ["slack:carl new", "slack:ada new", "slack:bea new"]
 
 
 @pytest.mark.behaviour("AP-06")
-def test_who_can_be_reached_nowhere_is_not_among_them() -> None:
-    assert asked([grant("discord:eve"), grant("slack:ada")], [somebody("discord:eve"), somebody("slack:ada")]) == [
-        "slack:ada new"
-    ]
-    assert asked([grant("slack:ada")], [somebody("slack:ada")], opens=()) == []
+def test_an_unreachable_approver_is_left_out() -> None:
+    assert first_addresses(
+        [grant("discord:eve"), grant("slack:ada")], [somebody("discord:eve"), somebody("slack:ada")]
+    ) == ["slack:ada new"]
+    assert first_addresses([grant("slack:ada")], [somebody("slack:ada")], opens=()) == []
 
 
-# --- whom to ask next
+# --- the next approver
 
 ADA, CARL = somebody("slack:ada", person="1"), somebody("slack:carl", person="2")
 
@@ -163,7 +167,7 @@ def way(identity: Identity, channel: tuple[str, str] = SLACK) -> ApproverAddress
 
 
 @pytest.mark.behaviour("AP-06")
-def test_everybody_is_asked_once_before_anybody_is_asked_in_another_place() -> None:
+def test_every_approver_is_asked_once_before_anyone_is_asked_at_a_second_address() -> None:
     people = [[way(ADA), way(ADA, TELEGRAM)], [way(CARL)]]
     nothing: frozenset[str] = frozenset()
     assert next_approvers(people, asked_persons=(), unreachable_persons=(), tried_addresses=()) == people
@@ -180,7 +184,7 @@ def test_everybody_is_asked_once_before_anybody_is_asked_in_another_place() -> N
 
 
 @pytest.mark.behaviour("AP-06")
-def test_whom_no_other_way_leads_to_is_not_asked_again() -> None:
+def test_an_approver_without_an_untried_address_is_not_asked_again() -> None:
     people = [[way(ADA), way(ADA, TELEGRAM)], [way(CARL)]]
     tried = {("slack:ada", SLACK), ("slack:carl", SLACK)}
     assert next_approvers(people, asked_persons={"1", "2"}, unreachable_persons={"1"}, tried_addresses=tried) == []

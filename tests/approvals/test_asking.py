@@ -1,4 +1,4 @@
-"""Bringing the card to somebody: the next one when it does not arrive, words when there is nobody left."""
+"""Delivering the card: the next approver if it does not arrive, a reason if nobody is left."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ CARLS = "dm-carl"
 
 
 class NoDms(FullFeatureChannel):
-    """A platform that lets us write to nobody first, but to those who are named."""
+    """A platform on which the bot can start a direct chat with the named users only."""
 
     def __init__(self, *reachable: str) -> None:
         super().__init__()
@@ -44,8 +44,8 @@ class NoDms(FullFeatureChannel):
         return await super().open_dm(handle)
 
 
-class Away(FullFeatureChannel):
-    """A platform that does not answer when a direct chat is to be opened with those who are named."""
+class UnresponsiveChannel(FullFeatureChannel):
+    """A platform that does not answer when a direct chat with a named user is opened."""
 
     def __init__(self, *unanswered: str) -> None:
         super().__init__()
@@ -59,8 +59,8 @@ class Away(FullFeatureChannel):
         return await super().open_dm(handle)
 
 
-class Blocked(FullFeatureChannel):
-    """A platform where somebody does not want to hear from the bot in this chat."""
+class BlockedChatChannel(FullFeatureChannel):
+    """A platform on which the bot is blocked in one chat."""
 
     def __init__(self, chat: str) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class Blocked(FullFeatureChannel):
 
 
 class SlowToOpen(FullFeatureChannel):
-    """A platform that takes its time to open a direct chat."""
+    """A platform on which opening a direct chat takes time."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -85,15 +85,15 @@ class SlowToOpen(FullFeatureChannel):
         return await super().open_dm(handle)
 
 
-async def advanced(here: ApprovalsTestHost, clock: ManualClock, seconds: float) -> None:
-    """Time goes by in steps, and the database gets its turns."""
+async def advance_in_steps(here: ApprovalsTestHost, clock: ManualClock, seconds: float) -> None:
+    """Advance the clock in steps, with time for the database in between."""
     for _ in range(20):
         await clock.advance(seconds / 20)
         await asyncio.sleep(0.01)
 
 
-async def almost_over(here: ApprovalsTestHost) -> None:
-    """The open approval expires in half a minute."""
+async def let_approval_expire_soon(here: ApprovalsTestHost) -> None:
+    """Let the open approval expire in half a minute."""
     [approval] = await here.wait_for_statuses("pending")
     end = here.host.host.clock.now() + timedelta(seconds=30)
     async with here.host.host.store.transaction() as tx:
@@ -102,7 +102,7 @@ async def almost_over(here: ApprovalsTestHost) -> None:
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
-async def test_somebody_who_cannot_be_written_to_is_passed_over(tmp_path: Path) -> None:
+async def test_an_approver_who_cannot_be_messaged_is_skipped(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, fake=NoDms("olga")) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
@@ -116,7 +116,7 @@ async def test_somebody_who_cannot_be_written_to_is_passed_over(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_card_that_is_not_sent_within_a_minute_goes_to_the_next_one_too_and_both_are_edited(
+async def test_a_card_not_sent_within_a_minute_is_reissued_to_the_next_approver_and_both_are_edited(
     tmp_path: Path,
 ) -> None:
     clock, fake = ManualClock(), FullFeatureChannel()
@@ -125,21 +125,21 @@ async def test_a_card_that_is_not_sent_within_a_minute_goes_to_the_next_one_too_
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
         await wait_until(lambda: fake.attempts.total() >= 2)  # Bob is told that somebody is asked
-        await advanced(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
+        await advance_in_steps(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
         card = await here.card()
         assert card.address.platform_id == OLGA_DM
         fake.limited_chats = {}
-        await advanced(here, clock, 60)
+        await advance_in_steps(here, clock, 60)
         await here.card(2)
         await here.press_button(OLGA, card, "Let them in")
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await wait_until(lambda: len(fake.edits) == 2)
         assert not here.cards(), "the buttons of both are gone"
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: Path) -> None:
-    async with run_approvals_host(tmp_path, fake=Blocked(CARLS)) as here:
+async def test_a_card_that_the_platform_refuses_is_reissued_to_the_next_approver(tmp_path: Path) -> None:
+    async with run_approvals_host(tmp_path, fake=BlockedChatChannel(CARLS)) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -147,13 +147,13 @@ async def test_a_card_that_the_platform_refuses_goes_to_the_next_one(tmp_path: P
 
 
 @pytest.mark.behaviour("AP-06", "DL-16")
-async def test_a_card_that_the_platform_took_and_gave_up_on_goes_to_the_next_one_at_once(tmp_path: Path) -> None:
+async def test_a_late_failure_of_a_card_reissues_it_to_the_next_approver_at_once(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, fails_later=True))
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
         first = await here.card()
-        await advanced(here, clock, 10)  # it is known by now that the card was sent
+        await advance_in_steps(here, clock, 10)  # it is known by now that the card was sent
         id = f"fake-{first.order}"
         reason = "outside of the window"
         await here.host.host.delivery.record_late_failure(
@@ -164,10 +164,10 @@ async def test_a_card_that_the_platform_took_and_gave_up_on_goes_to_the_next_one
 
 
 @pytest.mark.behaviour("AP-06", "AP-01", "AC-01")
-async def test_who_cannot_be_reached_in_one_place_is_asked_in_another_where_there_is_nobody_else(
+async def test_an_approver_unreachable_at_one_address_is_asked_at_another_when_nobody_else_is_left(
     tmp_path: Path,
 ) -> None:
-    async with run_approvals_host(tmp_path, fake=Blocked(OLGA_DM)) as here:
+    async with run_approvals_host(tmp_path, fake=BlockedChatChannel(OLGA_DM)) as here:
         store, now = here.host.host.store, here.host.host.clock.now()
         async with store.transaction() as tx:
             await users.record_seen(tx, "fake:olga", name="Olga", now=now)
@@ -186,13 +186,15 @@ async def test_who_cannot_be_reached_in_one_place_is_asked_in_another_where_ther
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_while(tmp_path: Path) -> None:
+async def test_a_request_fails_with_a_reason_when_no_approver_is_reachable_and_may_be_repeated_later(
+    tmp_path: Path,
+) -> None:
     clock, fake = ManualClock(), NoDms()
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
         [failed] = await here.wait_for_statuses("failed")
         assert failed.reason == NO_APPROVER_REACHED
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await here.wait_for_text("c1", NO_APPROVER_TEXT)
         assert here.host.texts("c1") == [NO_APPROVER_TEXT], "nobody was asked, and nothing else was said"
         await here.write_message(BOB, "hello?")
@@ -209,7 +211,7 @@ async def test_nobody_reachable_fails_with_words_and_may_be_asked_again_after_a_
 
 
 @pytest.mark.behaviour("AC-04", "RT-03")
-async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_is_asked(tmp_path: Path) -> None:
+async def test_an_unknown_sender_to_two_agents_is_notified_once_of_the_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.host.ensure_group("work")
         await here.host.wire("c1", folder="work", unknown=UnknownSender.REQUEST_APPROVAL)
@@ -223,7 +225,7 @@ async def test_a_stranger_whom_two_agents_would_hear_is_told_once_that_somebody_
 
 
 @pytest.mark.behaviour("AC-04")
-async def test_a_stranger_who_deletes_what_was_asked_about_first_is_not_told_again(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_deletes_the_first_message_is_not_notified_again(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FullFeatureChannel()
     fake.limited_chats = {CARLS: 90.0}
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
@@ -246,14 +248,14 @@ async def test_a_stranger_who_deletes_what_was_asked_about_first_is_not_told_aga
         await here.wait_until_routed()
         [approval] = await here.wait_for_statuses("pending")
         assert await approvals.count_held_messages(here.host.host.store, approval.id) == 1
-        await advanced(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
+        await advance_in_steps(here, clock, CARD_SEND_TIMEOUT.total_seconds() + 5)
         await here.card()  # the next one is asked, and who waits for it might be told so
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         assert here.host.texts("c1") == [APPROVAL_REQUESTED_TEXT]
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_without_an_owner_or_an_admin_nothing_is_asked(tmp_path: Path) -> None:
+async def test_no_request_is_made_without_an_owner_or_an_admin(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, has_owner=False) as here:
         await here.write_message(BOB, "hello")
         await here.wait_for_text("c1", "Nobody is set up yet")
@@ -261,20 +263,20 @@ async def test_without_an_owner_or_an_admin_nothing_is_asked(tmp_path: Path) -> 
 
 
 @pytest.mark.behaviour("AP-06", "AP-04")
-async def test_what_nobody_decides_expires_the_card_says_so_and_it_may_be_asked_again(tmp_path: Path) -> None:
+async def test_an_undecided_request_expires_its_card_says_so_and_it_may_be_asked_again(tmp_path: Path) -> None:
     clock = ManualClock()
     async with run_approvals_host(tmp_path, clock=clock) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
-        await almost_over(here)
+        await let_approval_expire_soon(here)
         while [str(one.status) for one in await here.approvals()] != ["expired"]:
-            await advanced(here, clock, 31)  # again, where the host began to wait after time had gone by
+            await advance_in_steps(here, clock, 31)  # again, where the host began to wait after time had gone by
         [expired] = await here.wait_for_statuses("expired")
         assert expired.reason == EXPIRED_REASON
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await wait_until(lambda: len(here.fake.edits) == 1)
         await here.press_button(OLGA, card, "Let them in")
-        await advanced(here, clock, 5)
+        await advance_in_steps(here, clock, 5)
         await here.wait_for_text(OLGA_DM, "Expired already")
         await here.wait_for_text("c1", "Nobody could let you in")
         await here.write_message(BOB, "hello again")
@@ -282,19 +284,19 @@ async def test_what_nobody_decides_expires_the_card_says_so_and_it_may_be_asked_
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
-async def test_what_expired_while_no_host_ran_is_ended_at_the_next_start(tmp_path: Path) -> None:
+async def test_a_request_that_expired_while_the_host_was_down_is_closed_at_the_next_start(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
         await here.card()
-        await almost_over(here)
+        await let_approval_expire_soon(here)
     await clock.advance(31)
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.wait_for_statuses("expired")
 
 
 @pytest.mark.behaviour("AP-04")
-async def test_what_is_decided_at_the_machine_before_the_card_is_sent_is_not_sent_any_more(tmp_path: Path) -> None:
+async def test_a_request_decided_on_the_command_line_before_its_card_is_sent_sends_no_card(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         fake.hold()
@@ -329,7 +331,7 @@ async def _until_entered(here: ApprovalsTestHost, approval: ApprovalId) -> None:
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_a_clock_that_was_set_back_makes_nobody_wait_for_what_is_long_over(tmp_path: Path) -> None:
+async def test_a_clock_set_back_does_not_extend_the_wait_after_a_failed_request(tmp_path: Path) -> None:
     fake = NoDms()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")
@@ -343,7 +345,7 @@ async def test_a_clock_that_was_set_back_makes_nobody_wait_for_what_is_long_over
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_well(tmp_path: Path) -> None:
+async def test_a_card_requested_in_the_future_is_reissued_to_the_next_approver(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     fake.limited_chats = {CARLS: 90.0}
     async with run_approvals_host(tmp_path, fake=fake) as here:
@@ -360,24 +362,24 @@ async def test_a_card_that_was_asked_for_in_the_future_goes_to_the_next_one_as_w
 
 
 @pytest.mark.behaviour("AP-06")
-async def test_a_platform_that_does_not_answer_now_is_asked_again_and_nothing_fails_by_it(tmp_path: Path) -> None:
-    clock, fake = ManualClock(), Away("olga")
+async def test_an_unresponsive_platform_is_tried_again_and_the_request_stays_pending(tmp_path: Path) -> None:
+    clock, fake = ManualClock(), UnresponsiveChannel("olga")
     async with run_approvals_host(tmp_path, fake=fake, clock=clock) as here:
         await here.write_message(BOB, "hello")
         await wait_until(lambda: "olga" in fake.asked)
-        await advanced(here, clock, 2)
+        await advance_in_steps(here, clock, 2)
         await here.wait_for_statuses("pending")
         fake.unanswered = set()
-        await advanced(here, clock, RETRY_INTERVAL_S + 1)
+        await advance_in_steps(here, clock, RETRY_INTERVAL_S + 1)
         card = await here.card()
         await here.press_button(OLGA, card, "Let them in")
-        await advanced(here, clock, 2)
+        await advance_in_steps(here, clock, 2)
         await here.wait_for_text("c1", "echo: hello")
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
-async def test_while_one_platform_does_not_answer_the_next_one_is_asked(tmp_path: Path) -> None:
-    fake = Away("carl")
+async def test_the_next_approver_is_asked_while_a_platform_does_not_answer(tmp_path: Path) -> None:
+    fake = UnresponsiveChannel("carl")
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
         await here.write_message(BOB, "hello")
@@ -386,7 +388,7 @@ async def test_while_one_platform_does_not_answer_the_next_one_is_asked(tmp_path
 
 
 @pytest.mark.behaviour("AP-04", "AP-01")
-async def test_what_is_decided_while_a_chat_is_being_opened_is_asked_nobody_more(tmp_path: Path) -> None:
+async def test_a_request_decided_while_a_direct_chat_is_opened_sends_no_card(tmp_path: Path) -> None:
     fake = SlowToOpen()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
@@ -409,7 +411,7 @@ async def test_what_is_decided_while_a_chat_is_being_opened_is_asked_nobody_more
 
 
 @pytest.mark.behaviour("AP-03", "AP-01")
-async def test_who_loses_the_role_while_their_chat_is_being_opened_gets_no_card(tmp_path: Path) -> None:
+async def test_an_approver_who_loses_the_role_while_their_chat_is_opened_gets_no_card(tmp_path: Path) -> None:
     fake = SlowToOpen()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.grant(CARL, Role.ADMIN)
@@ -423,7 +425,7 @@ async def test_who_loses_the_role_while_their_chat_is_being_opened_gets_no_card(
 
 
 @pytest.mark.behaviour("AP-06", "DL-05")
-async def test_a_card_of_which_nobody_knows_whether_it_arrived_goes_to_the_next_one_and_is_good_where_there_is_none(
+async def test_an_unconfirmed_card_is_reissued_to_the_next_approver_and_stays_valid_if_there_is_none(
     tmp_path: Path,
 ) -> None:
     fake = FullFeatureChannel()
@@ -439,7 +441,7 @@ async def test_a_card_of_which_nobody_knows_whether_it_arrived_goes_to_the_next_
 
 
 async def _until_passed_over(here: ApprovalsTestHost, approval: ApprovalId) -> None:
-    """The engine has seen that the card is not known to have arrived."""
+    """The engine knows that the arrival of the card is unconfirmed."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if any(card.problem for card in await approvals.list_cards(here.host.host.store, approval)):
@@ -448,7 +450,7 @@ async def _until_passed_over(here: ApprovalsTestHost, approval: ApprovalId) -> N
 
 
 @pytest.mark.behaviour("AP-06", "AP-01")
-async def test_who_is_given_a_role_in_the_moment_that_it_would_fail_is_asked(tmp_path: Path) -> None:
+async def test_an_approver_granted_a_role_just_before_the_request_fails_is_asked(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         store = here.host.host.store
         await here.write_message(BOB, "hello")
@@ -469,7 +471,7 @@ async def test_who_is_given_a_role_in_the_moment_that_it_would_fail_is_asked(tmp
 
 
 @pytest.mark.behaviour("AP-06", "AP-08")
-async def test_what_this_host_does_not_know_any_more_ends_on_record_and_all_are_told(tmp_path: Path) -> None:
+async def test_a_request_of_an_unknown_kind_fails_on_record_and_everyone_involved_is_notified(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")

@@ -1,4 +1,4 @@
-"""What an approver reads: all of it, and nothing that a stranger or an agent made look like ours."""
+"""What an approver reads: everything, and no text of a sender or an agent that looks like the host's."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ WORDS = st.sampled_from(
 THEIRS = st.lists(st.one_of(NASTY, WORDS), max_size=4).map("".join)
 
 
-def asked(name: str, text: str) -> Approval:
+def make_approval(name: str, text: str) -> Approval:
     shown = format_facts(
         f"May {quoting.name(name)} talk to main?",
         [
@@ -82,12 +82,12 @@ def on_platform(approval: Approval, form: Form, most: int = 100_000) -> list[tup
 
 @pytest.mark.behaviour("AP-02")
 @given(name=THEIRS, text=THEIRS, form=st.sampled_from(list(Form)))
-def test_nothing_that_they_wrote_is_a_line_of_the_card(name: str, text: str, form: Form) -> None:
-    """In plain words every line is one of ours, or begins with the bar."""
+def test_text_of_the_sender_never_forms_a_line_of_the_card(name: str, text: str, form: Form) -> None:
+    """In plain text every line is one of the host's, or begins with the quote bar."""
     ours = re.compile(
         r"(May .* talk to main\?$|Who: |They wrote:$|Until: |Press, or type |… and [\d,]+ characters more|$)"
     )
-    for _, plain in on_platform(asked(name, text), form):
+    for _, plain in on_platform(make_approval(name, text), form):
         for line in plain.split("\n"):
             shown = line.replace("**", "").replace("`", "").replace("*", "")
             assert shown.startswith(("│ ", "┊ ", "│", "┊")) or ours.match(shown), line
@@ -97,8 +97,8 @@ def test_nothing_that_they_wrote_is_a_line_of_the_card(name: str, text: str, for
 
 @pytest.mark.behaviour("AP-02")
 @given(name=THEIRS, text=THEIRS)
-def test_telegram_reads_no_link_and_no_tag_of_theirs(name: str, text: str) -> None:
-    for sent, _ in on_platform(asked(name, text), Form.TELEGRAM):
+def test_telegram_parses_no_link_or_tag_from_the_senders_text(name: str, text: str) -> None:
+    for sent, _ in on_platform(make_approval(name, text), Form.TELEGRAM):
         assert set(re.findall(r"</?([a-z-]+)", sent)) <= {"b", "code", "pre", "i"}
         bold = re.findall(r"<b>(.*?)</b>", sent, re.DOTALL)
         title = {"May", "talk to main?", "May somebody without a name talk to main?"}
@@ -107,8 +107,8 @@ def test_telegram_reads_no_link_and_no_tag_of_theirs(name: str, text: str) -> No
 
 @pytest.mark.behaviour("AP-02")
 @given(name=THEIRS, text=THEIRS, form=st.sampled_from([Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP]))
-def test_outside_of_code_there_is_nothing_of_theirs(name: str, text: str, form: Form) -> None:
-    for sent, _ in on_platform(asked(name, text), form):
+def test_text_of_the_sender_appears_only_inside_code_spans(name: str, text: str, form: Form) -> None:
+    for sent, _ in on_platform(make_approval(name, text), form):
         outside = re.sub(r"`+ ?[^`]*?`+", "", re.sub(r"```.*?\n```", "", sent, flags=re.DOTALL))
         assert "evil" not in outside
         if form is not Form.WHATSAPP:  # which reads no name in a text as a call
@@ -116,22 +116,22 @@ def test_outside_of_code_there_is_nothing_of_theirs(name: str, text: str, form: 
 
 
 @pytest.mark.behaviour("AP-02")
-def test_a_card_says_who_what_until_when_and_how_to_answer_without_buttons() -> None:
-    [(sent, plain)] = on_platform(asked("Bob", "hello"), Form.MARKDOWN)
+def test_a_card_states_who_what_the_deadline_and_how_to_answer_without_buttons() -> None:
+    [(sent, plain)] = on_platform(make_approval("Bob", "hello"), Form.MARKDOWN)
     assert "**Until:** Fri 02 Jan 2026, 12:00 (UTC)" in sent
     assert "`/approve k3f7qd` or `/deny k3f7qd why`" in sent
     assert "│ hello" in plain
 
 
 @pytest.mark.behaviour("AP-02")
-def test_a_long_message_is_cut_and_says_by_how_much() -> None:
+def test_a_long_message_is_truncated_with_the_number_of_characters_left_out() -> None:
     shown = quoting.quote_block("a" * 1_734, limit=500)
     assert shown.count("a" * 100) == 5
     assert shown.endswith("… and 1,234 characters more")
 
 
 @pytest.mark.behaviour("AP-02")
-def test_every_argument_is_shown_whole_with_what_cannot_be_seen_by_its_number() -> None:
+def test_every_argument_is_shown_in_full_with_invisible_characters_as_code_points() -> None:
     arguments = {"prompt": "first\nsecond \u202e", "when": ["a", {"b": 1}], "count": 5}
     lines = dict(format_arguments(json.dumps(arguments)))
     assert list(lines) == ["`prompt`", "`when`", "`count`"]
@@ -142,15 +142,15 @@ def test_every_argument_is_shown_whole_with_what_cannot_be_seen_by_its_number() 
 
 @pytest.mark.behaviour("AP-02", "AP-05")
 @pytest.mark.parametrize("arguments", ['{"a": 1, "a": 2}', "[1]", "{", '{"a": {"b": 1, "b": 2}}', "[" * 100_000])
-def test_arguments_that_could_be_read_in_two_ways_are_not_shown_at_all(arguments: str) -> None:
+def test_ambiguous_arguments_are_not_shown(arguments: str) -> None:
     with pytest.raises(UsageError):
         format_arguments(arguments)
 
 
 @pytest.mark.behaviour("AP-02")
 @given(text=st.text(max_size=400))
-def test_two_texts_that_differ_look_different(text: str) -> None:
-    """But for how a line ends: nobody sees that."""
+def test_different_texts_look_different_when_quoted(text: str) -> None:
+    """Different line endings are the exception, because nobody sees them."""
     for other in (
         text.replace("\u202e", "⟨U+202E⟩") + "x",
         text + "\u200b",
@@ -162,9 +162,9 @@ def test_two_texts_that_differ_look_different(text: str) -> None:
 
 
 @pytest.mark.behaviour("AP-04")
-def test_what_was_decided_stands_alone_where_a_message_cannot_be_changed() -> None:
+def test_a_decision_is_a_message_of_its_own_where_a_card_cannot_be_edited() -> None:
     text = format_closed_card(
-        asked("Bob", "hello"),
+        make_approval("Bob", "hello"),
         status=ApprovalStatus.APPROVED,
         decided_by="`Ada`",
         outcome="`Bob` may talk to main now.",

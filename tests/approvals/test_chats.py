@@ -1,4 +1,4 @@
-"""The bot is spoken to where no agent listens: connect an agent, make a new one, or refuse."""
+"""The bot is addressed in a chat without an agent: connect an agent, make a new one, or refuse."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.approvals.harness import BOB, CARL, OLGA, OLGA_DM, run_approvals_host
 
 
 @pytest.mark.behaviour("AP-10", "AP-01", "AP-02")
-async def test_an_unknown_direct_chat_is_connected_and_what_was_written_there_is_answered(tmp_path: Path) -> None:
+async def test_an_approved_direct_chat_is_connected_and_its_held_messages_are_answered(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "is this the bot?", chat="dm-bob")
         card = await here.card()
@@ -32,7 +32,7 @@ async def test_an_unknown_direct_chat_is_connected_and_what_was_written_there_is
 
 
 @pytest.mark.behaviour("AP-10", "AP-02")
-async def test_the_card_says_that_connecting_shares_what_the_agent_has_and_offers_a_new_one_first(
+async def test_the_card_of_a_direct_chat_warns_of_shared_files_and_offers_a_new_agent_first(
     tmp_path: Path,
 ) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
@@ -51,7 +51,7 @@ async def test_the_card_says_that_connecting_shares_what_the_agent_has_and_offer
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_in_a_group_an_agent_that_is_there_is_offered_first(tmp_path: Path) -> None:
+async def test_an_existing_agent_is_offered_first_for_a_group(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="g1", group=True)
         card = await here.card()
@@ -61,7 +61,7 @@ async def test_in_a_group_an_agent_that_is_there_is_offered_first(tmp_path: Path
 
 
 @pytest.mark.behaviour("AP-10", "RT-11")
-async def test_what_was_edited_while_it_waited_reaches_the_agent_as_it_was_and_as_it_is(tmp_path: Path) -> None:
+async def test_a_message_edited_while_held_reaches_the_agent_with_its_edit(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         first = InboundEvent(
             platform_id="dm-bob", platform_message_id="b1", sender=BOB, text="at six", sent_at=datetime.now(UTC)
@@ -75,7 +75,9 @@ async def test_what_was_edited_while_it_waited_reaches_the_agent_as_it_was_and_a
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_in_a_group_the_agent_answers_mentions_and_others_there_are_strangers_as_before(tmp_path: Path) -> None:
+async def test_an_agent_connected_to_a_group_answers_mentions_and_others_there_stay_unknown_senders(
+    tmp_path: Path,
+) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="g1", group=True)
         await here.press_button(OLGA, await here.card(), "Connect to main")
@@ -90,7 +92,7 @@ async def test_in_a_group_the_agent_answers_mentions_and_others_there_are_strang
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_new_agent_is_made_with_a_folder_of_its_own(tmp_path: Path) -> None:
+async def test_a_new_agent_gets_a_folder_of_its_own(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="Book club", group=True)
         await here.press_button(OLGA, await here.card(), "Make a new agent")
@@ -104,7 +106,7 @@ async def test_a_new_agent_is_made_with_a_folder_of_its_own(tmp_path: Path) -> N
 
 @pytest.mark.behaviour("AP-10")
 @pytest.mark.parametrize("left", ["book-club", "Book-Club"])
-async def test_a_new_agent_gets_no_folder_that_was_left_by_another_one(tmp_path: Path, left: str) -> None:
+async def test_a_new_agent_does_not_reuse_a_leftover_folder(tmp_path: Path, left: str) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         diary = here.host.home.groups / left / "diary.md"
         diary.parent.mkdir()
@@ -118,7 +120,7 @@ async def test_a_new_agent_gets_no_folder_that_was_left_by_another_one(tmp_path:
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_new_agent_is_not_one_that_was_deleted_also_when_its_folder_is_gone(tmp_path: Path) -> None:
+async def test_a_new_agent_does_not_reuse_the_name_of_a_deleted_agent_without_a_folder(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         store, now = here.host.host.store, datetime.now(UTC)
         async with store.transaction() as tx:
@@ -131,7 +133,7 @@ async def test_a_new_agent_is_not_one_that_was_deleted_also_when_its_folder_is_g
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_no_chat_gets_the_agent_that_an_owner_talks_to_by_its_name(tmp_path: Path) -> None:
+async def test_a_chat_called_main_does_not_get_the_folder_main(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         async with here.host.host.store.transaction() as tx:
             await tx.execute("UPDATE agent_groups SET folder = 'renamed' WHERE folder = 'main'")
@@ -142,7 +144,7 @@ async def test_no_chat_gets_the_agent_that_an_owner_talks_to_by_its_name(tmp_pat
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
-async def test_a_refused_chat_stays_refused(tmp_path: Path) -> None:
+async def test_a_denied_chat_stays_denied(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="dm-bob")
         await here.press_button(OLGA, await here.card(), "Refuse")
@@ -158,7 +160,7 @@ async def test_a_refused_chat_stays_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("AP-04", "AP-10")
-async def test_an_agent_that_has_no_button_can_be_typed(tmp_path: Path) -> None:
+async def test_an_agent_without_a_button_can_be_chosen_by_typing_its_name(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         for number in range(6):
             await here.host.ensure_group(f"a{number}")
@@ -179,7 +181,7 @@ async def test_an_agent_that_has_no_button_can_be_typed(tmp_path: Path) -> None:
 
 @pytest.mark.behaviour("AP-04", "AP-10")
 @pytest.mark.parametrize("folder", ["agent", "new"])
-async def test_an_agents_name_means_that_agent_whatever_else_ends_so(tmp_path: Path, folder: str) -> None:
+async def test_a_typed_agent_name_matches_exactly_also_when_other_names_end_alike(tmp_path: Path, folder: str) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         for number in range(6):
             await here.host.ensure_group(f"a{number}")
@@ -196,7 +198,7 @@ async def test_an_agents_name_means_that_agent_whatever_else_ends_so(tmp_path: P
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_an_agent_that_is_gone_by_then_cannot_be_connected_and_both_hear_of_it(tmp_path: Path) -> None:
+async def test_connecting_a_deleted_agent_fails_and_both_sides_are_notified(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="dm-bob")
         card = await here.card()
@@ -219,7 +221,7 @@ async def test_an_agent_that_is_gone_by_then_cannot_be_connected_and_both_hear_o
         ("main", "Make a new agent", "approved"),
     ],
 )
-async def test_whoever_was_refused_becomes_no_member_by_way_of_another_chat(
+async def test_a_denied_sender_does_not_become_a_member_through_another_chat(
     tmp_path: Path, folder: str | None, pressed: str, becomes: str
 ) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
@@ -240,9 +242,7 @@ async def test_whoever_was_refused_becomes_no_member_by_way_of_another_chat(
 
 @pytest.mark.behaviour("AP-10", "RT-10")
 @pytest.mark.parametrize("group", [False, True])
-async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_all_agents(
-    tmp_path: Path, group: bool
-) -> None:
+async def test_no_request_is_made_for_chats_of_somebody_denied_for_all_agents(tmp_path: Path, group: bool) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         store = here.host.host.store
         await here.deny_by_rule(BOB)
@@ -256,7 +256,7 @@ async def test_nobody_is_asked_about_the_chats_of_somebody_who_was_refused_for_a
 
 
 @pytest.mark.behaviour("AP-05", "AC-02")
-async def test_a_refusal_of_somebody_who_was_given_a_role_since_stands_in_no_chats_way(tmp_path: Path) -> None:
+async def test_a_denial_rule_does_not_block_the_chats_of_somebody_who_got_a_role_since(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.deny_by_rule(BOB)
         await here.grant(BOB, Role.MEMBER)
@@ -275,5 +275,5 @@ async def test_a_refusal_of_somebody_who_was_given_a_role_since_stands_in_no_cha
         ("x" * 90, [], "x" * 30),
     ],
 )
-def test_a_folder_is_named_like_its_chat_and_never_twice(name: str, taken: list[str], folder: str) -> None:
+def test_a_folder_is_named_after_its_chat_and_is_unique(name: str, taken: list[str], folder: str) -> None:
     assert free_folder(name, taken) == folder

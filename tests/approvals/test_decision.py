@@ -1,4 +1,4 @@
-"""Deciding itself, in one transaction: who may, and until when."""
+"""The decision itself, in one transaction: who may make it, and until when."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def _actor(*grants: RoleGrant) -> Actor:
     return Actor(id="fake:carl", name="Carl", grants=grants)
 
 
-async def _asked(here: ApprovalsTestHost) -> Approval:
+async def _pending_approval(here: ApprovalsTestHost) -> Approval:
     await here.write_message(BOB, "hello")
     await here.card()
     [approval] = await here.wait_for_statuses("pending")
@@ -55,7 +55,7 @@ class Way(Enum):
     TYPE_NO = auto()
 
 
-async def _decides(here: ApprovalsTestHost, way: Way, approval: Approval, actor: Actor, now: datetime) -> str:
+async def _decide(here: ApprovalsTestHost, way: Way, approval: Approval, actor: Actor, now: datetime) -> str:
     async with here.host.host.store.transaction() as tx:
         by = partial(decide_by_button, tx, approval.id, actor=actor, now=now, zone=UTC)
         typed = partial(decide, tx, approval.id, actor=actor, now=now, zone=UTC)
@@ -73,25 +73,27 @@ async def _decides(here: ApprovalsTestHost, way: Way, approval: Approval, actor:
 @pytest.mark.behaviour("AP-03")
 @pytest.mark.parametrize("way", Way)
 @pytest.mark.parametrize("grants", [(), (_grant(Role.MEMBER),), (_grant(Role.ADMIN, OTHER),)])
-async def test_nobody_decides_who_has_no_role_for_it(tmp_path: Path, way: Way, grants: tuple[RoleGrant, ...]) -> None:
+async def test_nobody_without_a_suitable_role_can_decide(
+    tmp_path: Path, way: Way, grants: tuple[RoleGrant, ...]
+) -> None:
     async with run_approvals_host(tmp_path) as here:
-        approval = await _asked(here)
+        approval = await _pending_approval(here)
         with pytest.raises(ApprovalNotFound):
-            await _decides(here, way, approval, _actor(*grants), approval.created_at)
+            await _decide(here, way, approval, _actor(*grants), approval.created_at)
         assert [one.status for one in await here.approvals()] == [ApprovalStatus.PENDING]
         assert not await roles.list_for_user(here.host.host.store, "fake:bob")
 
 
 @pytest.mark.behaviour("AP-06")
 @pytest.mark.parametrize("way", Way)
-async def test_nothing_is_decided_from_the_moment_on_at_which_it_expires(tmp_path: Path, way: Way) -> None:
-    """Whoever ends what expired may be late; a card is good for no longer because of that."""
+async def test_nothing_can_be_decided_from_the_expiry_time_on(tmp_path: Path, way: Way) -> None:
+    """Closing an expired approval may be late; the card is no longer valid nevertheless."""
     async with run_approvals_host(tmp_path) as here:
-        approval, owner = await _asked(here), _actor(_grant(Role.OWNER))
+        approval, owner = await _pending_approval(here), _actor(_grant(Role.OWNER))
         with pytest.raises(UsageError, match="expired"):
-            await _decides(here, way, approval, owner, approval.expires_at)
+            await _decide(here, way, approval, owner, approval.expires_at)
         assert [one.status for one in await here.approvals()] == [ApprovalStatus.PENDING]
-        await _decides(here, way, approval, owner, approval.expires_at - timedelta(seconds=1))
+        await _decide(here, way, approval, owner, approval.expires_at - timedelta(seconds=1))
         assert [one.status for one in await here.approvals()] != [ApprovalStatus.PENDING]
 
 
@@ -126,13 +128,13 @@ YES_TO_IT = Approval(
 
 
 @pytest.mark.behaviour("AP-05")
-def test_a_request_is_carried_out_by_a_yes_to_just_this_one() -> None:
+def test_an_approval_of_exactly_this_request_lets_it_run() -> None:
     assert find_approval_problem(YES_TO_IT, ROW) is None
 
 
 @pytest.mark.behaviour("AP-05")
 @pytest.mark.parametrize("status", [one for one in ApprovalStatus if one is not ApprovalStatus.APPROVED])
-def test_what_is_not_approved_is_no_yes_whatever_became_of_it(status: ApprovalStatus) -> None:
+def test_a_request_that_is_not_approved_does_not_run_whatever_its_status(status: ApprovalStatus) -> None:
     assert find_approval_problem(replace(YES_TO_IT, status=status), ROW) == "nobody has approved it"
 
 
@@ -149,5 +151,5 @@ def test_what_is_not_approved_is_no_yes_whatever_became_of_it(status: ApprovalSt
         (replace(YES_TO_IT, payload=PAYLOAD + " "), ROW),
     ],
 )
-def test_a_yes_to_something_else_is_none(approval: Approval | None, row: ActionRow) -> None:
+def test_an_approval_of_another_request_does_not_count(approval: Approval | None, row: ActionRow) -> None:
     assert find_approval_problem(approval, row) is not None

@@ -1,4 +1,4 @@
-"""A card on each real platform: shown whole, pressed by whom it is for and by others, closed by its answer."""
+"""A card on each real platform: shown in full, pressed by its approver and by others, closed by the decision."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ LET_IN, REFUSE = "Let them in", "Refuse"
 
 
 async def arrange(flow: RunningHost, name: str) -> None:
-    """Ada owns the host, and Bob is a stranger."""
+    """Ada owns the host, and Bob is an unknown sender."""
     async with flow.host.store.transaction() as tx:
         await tx.execute("UPDATE messaging_groups SET unknown_sender = 'request_approval'")
         await roles.grant(tx, user_id=f"{name}:{ADA.id}", role=Role.OWNER, agent_group=None, now=flow.host.clock.now())
 
 
 async def card_of(platform: Simulator) -> ScreenMessage:
-    """What Ada is asked by."""
+    """The card that Ada gets."""
     await platform.wait_until(lambda: any(one.buttons for one in platform.screen(platform.dm)))
     return next(one for one in reversed(platform.screen(platform.dm)) if one.buttons)
 
 
 @pytest.mark.behaviour("AP-02", "AP-03", "AP-04")
 @pytest.mark.parametrize("name", platform_names())
-async def test_a_card_is_decided_by_whom_it_is_for_and_by_no_made_up_press(tmp_path: Path, name: str) -> None:
+async def test_a_card_is_decided_by_its_approver_and_not_by_a_forged_press(tmp_path: Path, name: str) -> None:
     platform = find_simulator(name)
     async with run_host(tmp_path, AllPlatforms(platforms={name: platform})) as flow:
         await arrange(flow, name)

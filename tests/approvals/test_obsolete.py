@@ -1,4 +1,4 @@
-"""What somebody was asked about may need no decision any more: it is settled by itself, and says so."""
+"""Requests that no longer need a decision: they are withdrawn, and the card says so."""
 
 from __future__ import annotations
 
@@ -28,8 +28,8 @@ from tests.support.flow import scripted_settings
 from tests.support.invariants import assert_clean, wait_until
 
 
-async def at_the_machine(here: ApprovalsTestHost, words: str, **arguments: object) -> str:
-    """What the terminal shows."""
+async def run_operator_command(here: ApprovalsTestHost, words: str, **arguments: object) -> str:
+    """The output of an operator command."""
     host = here.host.host
     context = CommandContext(
         home=here.host.home, settings=scripted_settings(), clock=host.clock, store=host.store, host=host
@@ -39,12 +39,12 @@ async def at_the_machine(here: ApprovalsTestHost, words: str, **arguments: objec
 
 
 @pytest.mark.behaviour("AP-05", "AP-10")
-async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_is_given_a_role_needs_no_approval(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "one")
         await here.write_message(BOB, "two")
         card = await here.card()
-        await at_the_machine(here, "roles create", user="fake:bob", role="member", group="main")
+        await run_operator_command(here, "roles create", user="fake:bob", role="member", group="main")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "two")
         assert here.host.texts("c1")[-2:] == ["echo: one", "echo: two"]
@@ -59,44 +59,44 @@ async def test_somebody_who_is_given_a_role_meanwhile_needs_no_yes_any_more(tmp_
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_role_for_another_agent_settles_nothing(tmp_path: Path) -> None:
+async def test_a_role_for_another_agent_withdraws_no_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.host.ensure_group("other")
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "roles create", user="fake:bob", role="member", group="other")
+        await run_operator_command(here, "roles create", user="fake:bob", role="member", group="other")
         await here.wait_for_statuses("pending")
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_chat_that_is_opened_to_everybody_asks_about_nobody_any_more(tmp_path: Path) -> None:
+async def test_making_a_chat_public_withdraws_requests_about_its_senders(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "chats update", id=1, unknown="public")
+        await run_operator_command(here, "chats update", id=1, unknown="public")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "echo: hello")
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_two_who_turn_out_to_be_one_human_need_no_yes(tmp_path: Path) -> None:
+async def test_linking_an_unknown_sender_to_an_owner_withdraws_the_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         store, now = here.host.host.store, here.host.host.clock.now()
         async with store.transaction() as tx:
             await users.record_seen(tx, "fake:olga", name="Olga", now=now)
         await here.write_message(BOB, "hello")
         await here.card()
-        await at_the_machine(here, "users link", user="fake:bob", other="fake:olga")
+        await run_operator_command(here, "users link", user="fake:bob", other="fake:olga")
         await here.wait_for_statuses("withdrawn")
         await here.wait_for_text("c1", "echo: hello")
 
 
 @pytest.mark.behaviour("AP-10", "RT-08")
-async def test_a_chat_that_is_wired_at_the_machine_needs_no_yes_but_its_people_do(tmp_path: Path) -> None:
+async def test_wiring_a_chat_withdraws_its_request_and_asks_about_its_senders(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
-        await at_the_machine(here, "wirings create", channel="fake", chat="new", group="main")
+        await run_operator_command(here, "wirings create", channel="fake", chat="new", group="main")
         await here.wait_for_statuses("withdrawn", "pending")
         card = await here.card_with_button("Let them in")
         assert "talk to" in card.text
@@ -105,23 +105,23 @@ async def test_a_chat_that_is_wired_at_the_machine_needs_no_yes_but_its_people_d
 
 
 @pytest.mark.behaviour("AP-10", "RT-08")
-async def test_a_chat_that_is_forgotten_at_the_machine_is_asked_about_no_more(tmp_path: Path) -> None:
+async def test_deleting_an_unknown_chat_withdraws_its_request(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="new")
         await here.card()
-        await at_the_machine(here, "chats delete", id=1)
+        await run_operator_command(here, "chats delete", id=1)
         await here.wait_for_statuses("withdrawn")
         assert await here.host.host.store.fetch_all("SELECT 1 FROM inbound_events WHERE status = 'held'") == []
         await here.wait_for_text("new", NOT_APPROVED_TEXT)
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
-async def test_a_wiring_that_is_deleted_takes_the_question_with_it_and_what_waited_is_on_record(tmp_path: Path) -> None:
+async def test_deleting_a_wiring_withdraws_its_requests_and_records_the_held_messages(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
         [wiring] = await wirings.list_all(here.host.host.store)
-        await at_the_machine(here, "wirings delete", id=wiring.id)
+        await run_operator_command(here, "wirings delete", id=wiring.id)
         await here.wait_for_statuses("withdrawn")
         await here.press_button(OLGA, card, "Let them in")
         await here.wait_for_text(OLGA_DM, "Settled already")
@@ -134,7 +134,7 @@ async def test_a_wiring_that_is_deleted_takes_the_question_with_it_and_what_wait
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_another_yes_settles_what_is_open_about_the_same_human(tmp_path: Path) -> None:
+async def test_an_approval_withdraws_other_requests_about_the_same_person(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "first")
         await here.card()
@@ -152,7 +152,7 @@ async def test_another_yes_settles_what_is_open_about_the_same_human(tmp_path: P
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_files_of_held_messages_are_fetched_and_their_order_is_kept(tmp_path: Path) -> None:
+async def test_attachments_of_held_messages_are_fetched_and_order_is_kept(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         here.fake.files["f1"] = b"the plan"
         file = Attachment(ref="f1", name="plan.txt", media_type="text/plain", size=8)
@@ -178,13 +178,13 @@ async def test_files_of_held_messages_are_fetched_and_their_order_is_kept(tmp_pa
 
 
 @pytest.mark.behaviour("AP-01", "AP-03")
-async def test_when_who_was_asked_may_not_decide_any_more_the_next_one_is_asked(tmp_path: Path) -> None:
+async def test_when_the_approver_loses_the_role_the_next_one_is_asked(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
         assert card.address.platform_id == OLGA_DM
-        await at_the_machine(here, "roles create", user="fake:carl", role="owner")
-        await at_the_machine(here, "roles delete", user="fake:olga", role="owner")
+        await run_operator_command(here, "roles create", user="fake:carl", role="owner")
+        await run_operator_command(here, "roles delete", user="fake:olga", role="owner")
         second = await here.card(2)
         assert second.address.platform_id == "dm-carl"
         await here.press_button(OLGA, card, "Let them in")
@@ -194,7 +194,7 @@ async def test_when_who_was_asked_may_not_decide_any_more_the_next_one_is_asked(
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_stranger_in_many_groups_leaves_room_for_others(tmp_path: Path) -> None:
+async def test_an_unknown_sender_in_many_groups_leaves_room_for_requests_of_others(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         for number in range(25):
             await here.write_message(BOB, "hey", chat=f"group{number}", group=True)
@@ -204,12 +204,12 @@ async def test_a_stranger_in_many_groups_leaves_room_for_others(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("OP-01", "AP-01")
-async def test_status_shows_what_waits_for_a_yes_who_was_asked_and_what_to_type(tmp_path: Path) -> None:
+async def test_status_lists_pending_approvals_with_the_approver_and_the_command_to_type(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()
         [one] = await here.approvals()
-        shown = await at_the_machine(here, "status")
+        shown = await run_operator_command(here, "status")
         assert f"nanohost approvals get {one.id} shows it; then approve {one.id}" in shown
         [line] = [line for line in shown.splitlines() if line.strip().startswith(one.id)]
         for said in ("sender", "fake:bob", "fake:olga"):
@@ -219,26 +219,26 @@ async def test_status_shows_what_waits_for_a_yes_who_was_asked_and_what_to_type(
 
 
 @pytest.mark.behaviour("AP-01", "SE-12")
-async def test_people_are_asked_and_decide_during_a_pause_and_what_they_let_in_is_answered_after_it(
+async def test_requests_are_decided_during_a_pause_and_approved_messages_are_answered_after_it(
     tmp_path: Path,
 ) -> None:
     async with run_approvals_host(tmp_path) as here:
-        await at_the_machine(here, "pause")
+        await run_operator_command(here, "pause")
         await here.write_message(BOB, "hello")
         await here.press_button(OLGA, await here.card(), "Let them in")
         await here.wait_for_statuses("approved")
         await wait_until(lambda: len(here.fake.edits) == 1)
         assert not any("echo" in text for text in here.host.texts())
-        await at_the_machine(here, "resume")
+        await run_operator_command(here, "resume")
         await here.wait_for_text("c1", "echo: hello")
 
 
 @pytest.mark.behaviour("AC-01", "AP-10")
-async def test_a_stranger_who_becomes_an_owner_by_a_code_needs_no_yes(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_becomes_owner_by_a_code_needs_no_approval(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path, is_wired=False) as here:
         await here.write_message(BOB, "hello", chat="bobs")
         await here.card()
-        shown = await at_the_machine(here, "pair", channel="fake")
+        shown = await run_operator_command(here, "pair", channel="fake")
         found = re.search(r"[A-Z0-9]{4}-[A-Z0-9]{4}", shown)
         assert found is not None
         await here.write_message(BOB, found[0], chat="bobs")
@@ -248,12 +248,12 @@ async def test_a_stranger_who_becomes_an_owner_by_a_code_needs_no_yes(tmp_path: 
 
 
 @pytest.mark.behaviour("AP-04", "AP-06")
-async def test_a_press_on_an_old_card_decides_nothing_of_a_newer_request_about_the_same(tmp_path: Path) -> None:
+async def test_a_press_on_an_old_card_does_not_decide_a_newer_request_about_the_same_sender(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         old = await here.card()
-        await at_the_machine(here, "approvals deny", id=(await here.approvals())[0].id)
-        await at_the_machine(here, "rules delete", id=1)
+        await run_operator_command(here, "approvals deny", id=(await here.approvals())[0].id)
+        await run_operator_command(here, "rules delete", id=1)
         await here.write_message(BOB, "please?")
         await here.wait_for_statuses("denied", "pending")
         await here.press_button(OLGA, old, "Let them in")
@@ -264,7 +264,7 @@ async def test_a_press_on_an_old_card_decides_nothing_of_a_newer_request_about_t
 
 
 @pytest.mark.behaviour("AP-08", "AP-10")
-async def test_what_is_settled_while_no_host_runs_goes_on_when_one_does(tmp_path: Path) -> None:
+async def test_a_request_settled_while_the_host_was_down_continues_at_the_next_start(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")
@@ -282,7 +282,7 @@ async def test_what_is_settled_while_no_host_runs_goes_on_when_one_does(tmp_path
 
 @pytest.fixture
 def broken_sender() -> Iterator[None]:
-    """A kind whose look at what is settled writes half of something, and falls over."""
+    """A kind that writes half of its changes when it looks for settled requests, and then raises."""
 
     async def falls_over(lapsed: ExpiryContext) -> str | None:
         await users.record_seen(lapsed.tx, "fake:half", name="Half", now=lapsed.now)
@@ -296,7 +296,7 @@ def broken_sender() -> Iterator[None]:
 
 @pytest.mark.usefixtures("broken_sender")
 @pytest.mark.behaviour("AP-10")
-async def test_a_kind_that_falls_over_keeps_nobody_from_deciding_about_another(tmp_path: Path) -> None:
+async def test_a_kind_that_raises_does_not_block_decisions_of_another_kind(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.card()

@@ -1,4 +1,4 @@
-"""A stranger on Telegram, an owner who can be reached on Slack: let in and answered, whenever the host is killed."""
+"""An unknown sender on Telegram, an owner reachable on Slack: approved and answered, whenever the host is killed."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ POINTS = (
     "approvals.open",
     "host_requests.committed:2",  # the first is the code, the second is the press
 )
-"""Where the host ends itself; the number is that of the passage. The other points are every message's."""
+"""Crash points, with the number of the pass. The other points are passed by every message."""
 
 
-async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -> UnknownSenderScenario:
+async def play_scenario(tmp_path: Path, *, between: bool = False, crash_at: str = "") -> UnknownSenderScenario:
     story = UnknownSenderScenario(tmp_path / "home")
     async with story.running(crash_at=crash_at):
         for step in story.steps:
@@ -32,7 +32,7 @@ async def played(tmp_path: Path, *, between: bool = False, crash_at: str = "") -
     return story
 
 
-def everything_happened_once(story: UnknownSenderScenario, *, answered_twice: int = 0) -> None:
+def assert_everything_happened_once(story: UnknownSenderScenario, *, answered_twice: int = 0) -> None:
     cards = [one for one in story.slack.screen(story.slack.dm) if "Bob" in one.text]
     assert len(cards) == 1, "one card, whatever happened"
     assert cards[0].edit_count >= 1, "and it says what was decided"
@@ -43,18 +43,16 @@ def everything_happened_once(story: UnknownSenderScenario, *, answered_twice: in
 
 
 @pytest.mark.behaviour("AP-08", "AP-10", "RT-08")
-async def test_a_stranger_is_let_in_while_the_host_is_killed_between_any_two_steps(tmp_path: Path) -> None:
-    story = await played(tmp_path, between=True)
+async def test_an_approval_completes_when_the_host_is_killed_between_any_two_steps(tmp_path: Path) -> None:
+    story = await play_scenario(tmp_path, between=True)
     assert story.host.kill_count == len(story.steps)
     # A step ends when the platform shows an answer: the host may be killed before it has written that down.
-    everything_happened_once(story, answered_twice=1)
+    assert_everything_happened_once(story, answered_twice=1)
 
 
 @pytest.mark.behaviour("AP-08")
 @pytest.mark.parametrize("point", POINTS)
-async def test_a_stranger_is_let_in_while_the_host_is_killed_in_the_middle_of_a_step(
-    tmp_path: Path, point: str
-) -> None:
-    story = await played(tmp_path, crash_at=point)
+async def test_an_approval_completes_when_the_host_is_killed_within_a_step(tmp_path: Path, point: str) -> None:
+    story = await play_scenario(tmp_path, crash_at=point)
     assert story.host.kill_count == 1, "it was killed"
-    everything_happened_once(story, answered_twice=point.startswith("sender."))
+    assert_everything_happened_once(story, answered_twice=point.startswith("sender."))

@@ -1,4 +1,4 @@
-"""A stranger writes, somebody with a say is asked, and what they say is what happens: once."""
+"""An unknown sender writes, an approver is asked, and the decision takes effect once."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from tests.support.invariants import wait_until
 
 
 @pytest.mark.behaviour("AP-01", "AP-02", "AP-04", "AP-10")
-async def test_a_stranger_who_is_let_in_is_a_member_and_all_they_wrote_meanwhile_is_answered(tmp_path: Path) -> None:
+async def test_an_approved_sender_becomes_a_member_and_all_held_messages_are_answered(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello there")
         card = await here.card()
@@ -47,7 +47,7 @@ async def test_a_stranger_who_is_let_in_is_a_member_and_all_they_wrote_meanwhile
 
 
 @pytest.mark.behaviour("AP-10", "AP-04")
-async def test_a_stranger_who_is_refused_stays_refused_and_nobody_is_asked_again(tmp_path: Path) -> None:
+async def test_a_denied_sender_stays_denied_and_nobody_is_asked_again(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.press_button(OLGA, await here.card(), "Refuse")
@@ -68,7 +68,7 @@ async def test_a_stranger_who_is_refused_stays_refused_and_nobody_is_asked_again
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_refusal_counts_for_all_that_are_the_same_human(tmp_path: Path) -> None:
+async def test_a_denial_counts_for_every_linked_identity(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         await here.press_button(OLGA, await here.card(), "Refuse")
@@ -85,7 +85,7 @@ async def test_a_refusal_counts_for_all_that_are_the_same_human(tmp_path: Path) 
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_flood_makes_one_card_holds_ten_messages_and_is_counted(tmp_path: Path) -> None:
+async def test_a_flood_of_one_sender_makes_one_card_holds_ten_messages_and_is_counted(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         for number in range(25):
             await here.write_message(BOB, f"message {number}")
@@ -101,7 +101,7 @@ async def test_a_flood_makes_one_card_holds_ten_messages_and_is_counted(tmp_path
 
 
 @pytest.mark.behaviour("AP-03")
-async def test_somebody_elses_press_changes_nothing_and_they_are_told_so_once(tmp_path: Path) -> None:
+async def test_a_press_of_somebody_who_may_not_decide_changes_nothing_and_is_answered_once(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -116,7 +116,7 @@ async def test_somebody_elses_press_changes_nothing_and_they_are_told_so_once(tm
 
 
 @pytest.mark.behaviour("AP-03", "AP-05")
-async def test_a_role_that_was_taken_away_meanwhile_decides_nothing(tmp_path: Path) -> None:
+async def test_a_press_after_losing_the_role_decides_nothing(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -128,7 +128,7 @@ async def test_a_role_that_was_taken_away_meanwhile_decides_nothing(tmp_path: Pa
 
 
 @pytest.mark.behaviour("AP-03", "AP-04")
-async def test_whoever_could_not_decide_before_and_comes_too_late_then_reads_that_too(tmp_path: Path) -> None:
+async def test_a_press_refused_before_and_then_too_late_is_answered_once_as_too_late(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -147,7 +147,7 @@ async def test_whoever_could_not_decide_before_and_comes_too_late_then_reads_tha
 
 
 @pytest.mark.behaviour("AP-04")
-async def test_two_who_press_at_once_have_one_effect_and_the_second_reads_what_was_decided(tmp_path: Path) -> None:
+async def test_two_simultaneous_presses_have_one_effect_and_the_second_gets_the_decision(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.grant(CARL)
         await here.write_message(BOB, "hello")
@@ -164,7 +164,7 @@ async def test_two_who_press_at_once_have_one_effect_and_the_second_reads_what_w
 
 
 @pytest.mark.behaviour("AP-04")
-async def test_a_press_that_comes_again_has_no_second_effect(tmp_path: Path) -> None:
+async def test_a_repeated_press_has_no_second_effect(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -178,7 +178,7 @@ async def test_a_press_that_comes_again_has_no_second_effect(tmp_path: Path) -> 
 
 
 @pytest.mark.behaviour("AP-03", "AP-04")
-async def test_a_press_that_was_made_up_or_comes_from_another_chat_does_nothing(tmp_path: Path) -> None:
+async def test_a_forged_press_or_one_from_another_chat_does_nothing(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -194,7 +194,7 @@ async def test_a_press_that_was_made_up_or_comes_from_another_chat_does_nothing(
 
 
 @pytest.mark.behaviour("AP-08", "AP-04")
-async def test_a_card_is_good_after_a_restart_and_nobody_is_asked_twice(tmp_path: Path) -> None:
+async def test_a_card_stays_valid_after_a_restart_and_is_not_sent_twice(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         await here.write_message(BOB, "hello")
@@ -209,7 +209,7 @@ async def test_a_card_is_good_after_a_restart_and_nobody_is_asked_twice(tmp_path
 
 
 @pytest.mark.behaviour("AP-04")
-async def test_where_the_platform_changes_nothing_any_more_a_message_says_what_was_decided(tmp_path: Path) -> None:
+async def test_the_decision_is_sent_as_a_message_where_cards_cannot_be_edited(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     fake.should_refuse_edits = True
     async with run_approvals_host(tmp_path, fake=fake) as here:
@@ -220,8 +220,8 @@ async def test_where_the_platform_changes_nothing_any_more_a_message_says_what_w
 
 
 @pytest.mark.behaviour("AP-02", "AP-03", "AP-04")
-async def test_where_there_are_no_buttons_and_no_edits_all_of_it_is_typed(tmp_path: Path) -> None:
-    """A platform that can do nothing but words, and opens no direct chat by itself."""
+async def test_without_buttons_and_edits_every_step_works_by_typing(tmp_path: Path) -> None:
+    """A platform without buttons and edits, on which the bot opens no direct chat."""
     async with run_host(tmp_path) as flow:
         fake, store, now = flow.fake, flow.host.store, flow.host.clock.now()
         await flow.wire("c1", unknown=UnknownSender.REQUEST_APPROVAL)
@@ -243,7 +243,7 @@ async def test_where_there_are_no_buttons_and_no_edits_all_of_it_is_typed(tmp_pa
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_what_is_not_what_was_shown_any_more_is_not_done(tmp_path: Path) -> None:
+async def test_a_request_that_differs_from_its_card_is_not_carried_out(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -258,7 +258,7 @@ async def test_what_is_not_what_was_shown_any_more_is_not_done(tmp_path: Path) -
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_a_refusal_that_was_made_meanwhile_wins_over_an_old_card(tmp_path: Path) -> None:
+async def test_a_denial_rule_made_later_overrides_an_older_card(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -269,7 +269,7 @@ async def test_a_refusal_that_was_made_meanwhile_wins_over_an_old_card(tmp_path:
 
 
 @pytest.mark.behaviour("AP-06", "AP-10")
-async def test_what_stood_in_the_way_of_a_yes_and_is_gone_keeps_nobody_from_being_asked_again(tmp_path: Path) -> None:
+async def test_a_sender_may_ask_again_once_the_cause_of_a_failed_approval_is_gone(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         await here.write_message(BOB, "hello")
         card = await here.card()
@@ -286,7 +286,7 @@ async def test_what_stood_in_the_way_of_a_yes_and_is_gone_keeps_nobody_from_bein
 
 
 @pytest.mark.behaviour("AP-10", "AP-06")
-async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(tmp_path: Path) -> None:
+async def test_a_flood_of_unknown_senders_makes_a_limited_number_of_cards(tmp_path: Path) -> None:
     async with run_approvals_host(tmp_path) as here:
         for number in range(20):
             await here.write_message(Sender(handle=f"s{number}", name=f"S{number}"), "hello")
@@ -305,7 +305,7 @@ async def test_a_flood_of_strangers_makes_no_more_cards_than_somebody_can_read(t
 
 
 @pytest.mark.behaviour("AP-10", "AP-06")
-async def test_when_all_places_are_taken_the_oldest_that_nobody_was_shown_gives_way_and_its_sender_hears_it(
+async def test_when_the_limit_is_reached_the_oldest_request_without_a_card_is_evicted_with_notice(
     tmp_path: Path,
 ) -> None:
     most = SENDER.max_open
@@ -331,7 +331,7 @@ async def test_when_all_places_are_taken_the_oldest_that_nobody_was_shown_gives_
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_who_has_all_their_places_pushes_nobody_out(tmp_path: Path) -> None:
+async def test_a_sender_at_their_own_limit_evicts_no_request_of_others(tmp_path: Path) -> None:
     most = SENDER.max_open
     assert most is not None
     async with run_approvals_host(tmp_path) as here:
@@ -348,7 +348,7 @@ async def test_who_has_all_their_places_pushes_nobody_out(tmp_path: Path) -> Non
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_what_the_host_answers_the_owner_does_not_stand_behind_cards_about_strangers(tmp_path: Path) -> None:
+async def test_answers_to_the_owner_do_not_queue_behind_approval_cards(tmp_path: Path) -> None:
     fake = FullFeatureChannel()
     async with run_approvals_host(tmp_path, fake=fake) as here:
         fake.hold()
@@ -366,7 +366,7 @@ async def test_what_the_host_answers_the_owner_does_not_stand_behind_cards_about
 
 
 async def is_entered(here: ApprovalsTestHost, approval: ApprovalId) -> None:
-    """Until its card is on its way."""
+    """Wait until its card is in the ledger."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await approvals.list_cards(here.host.host.store, approval):  # noqa: ASYNC110 - the database tells nobody
             await asyncio.sleep(0.01)

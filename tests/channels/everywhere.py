@@ -1,4 +1,4 @@
-"""One host with one agent on every platform that there is a simulator of: Ada's DM and Bob's on each."""
+"""One host with one agent on every simulated platform, with the direct chats of Ada and Bob."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ from tests.support.template_home import create_home_database
 BOB_CHATS = {"slack": "D1002", "discord": "70001002"}
 """Bob's chat with the bot, where it is not his own id."""
 _INVISIBLE_CHARS = dict.fromkeys(map(ord, "\u200b\u2060"))
-"""What only keeps a platform from reading markup."""
+"""Characters that only keep a platform from parsing markup."""
 
 
 def platform_names() -> list[str]:
-    """The platforms that a host can be wired to here; a second way to the same platform is not one of its own."""
+    """The platforms that a host can be wired to here; a second channel of the same platform is left out."""
     return [name for name in simulator_names() if find_simulator(name).name == name]
 
 
@@ -66,7 +66,7 @@ class AllPlatforms:
 
 
 def read_by(platform: Simulator, chat: str | None = None) -> list[str]:
-    """What stands in a chat (Ada's, unless another is named) from the bot."""
+    """The bot's messages in a chat (Ada's by default)."""
     return [text.translate(_INVISIBLE_CHARS) for text in platform.texts(chat or platform.dm)]
 
 
@@ -82,7 +82,7 @@ def write_agent_script(root: Path, *rules: Mapping[str, object]) -> None:
 
 
 def make_settings(world: AllPlatforms, **host: object) -> Settings:
-    """Of a host on all of the platforms."""
+    """Settings of a host on all platforms."""
     plain = scripted_settings(**host)
     channels = {name: dict[str, object](one.settings()) for name, one in world.platforms.items()}
     return replace(plain, channels=channels)
@@ -111,7 +111,7 @@ async def run_host(
 
 
 async def wait_until_connected(flow: RunningHost) -> None:
-    """Some platforms keep nothing for a bot that never was there."""
+    """Some platforms keep no messages for a bot that never connected."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while any(state.state != "connected" for state in flow.host.connections.connection_states()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)

@@ -1,4 +1,4 @@
-"""What the host is told of each example that a simulated platform can send: the platform's real channel, no host."""
+"""What each example of a simulated platform becomes: the real channel, no host."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from nanohost.testing.simulator_suite import SimulatorHarness
 from tests.channels.discord.bench import DiscordHarness
 
 HARNESSES: Mapping[str, type[SimulatorHarness]] = {"discord": DiscordHarness}
-"""Where it takes more than to be connected."""
+"""Examples that need more than a connection."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReceivedExample:
-    """What came of one example: what was handed in, and which chats are called otherwise now."""
+    """The result of one example: the accepted events and the reported moves."""
 
     content: ContentKind
     events: Sequence[InboundEvent]
@@ -34,7 +34,7 @@ class ReceivedExample:
 
 @cache
 def receive_examples(platform: str) -> Mapping[str, ReceivedExample]:
-    """Of each example, by name. Not to be called where a loop runs."""
+    """The result of each example, by name. Not to be called from a running loop."""
     return asyncio.run(_receive_examples(platform))
 
 
@@ -67,16 +67,16 @@ async def _receive_examples(platform: str) -> Mapping[str, ReceivedExample]:
 async def _receive_example(
     bench: SimulatorHarness, inbox: SuiteInbox, name: str, content: ContentKind
 ) -> ReceivedExample:
-    """Ada sends it, and when that is heard which she says after it, it has been heard, too, if it tells anything."""
+    """Ada sends the example and then a text: once the text was received, so was the example, if it makes an event."""
     events, moves = len(inbox.accepted), len(inbox.moved_chats)
     ids = await bench.simulator.send_named_example(name, bench.simulator.dm)
     after = f"after {name}"
     await bench.simulator.write(bench.simulator.dm, after)
     await inbox.wait_for_accepted(after)
-    if content != ContentKind.SERVICE:  # in another chat it may take longer
+    if content != ContentKind.SERVICE:  # it may take longer in another chat
         await inbox.wait_until(
             lambda: len(inbox.moved_chats) > moves or any(one.platform_message_id in ids[-1:] for one in inbox.accepted)
         )
-    before = {event_identity(event) for event in inbox.accepted[:events]}  # Slack tells of a mention twice
+    before = {event_identity(event) for event in inbox.accepted[:events]}  # Slack reports a mention twice
     heard = [event for event in inbox.accepted[events:] if event.text != after and event_identity(event) not in before]
     return ReceivedExample(content=content, events=heard, moves=inbox.moved_chats[moves:])

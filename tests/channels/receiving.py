@@ -1,4 +1,4 @@
-"""A channel that hands in what comes, with no host: for tests in which it never ends by itself."""
+"""A channel that receives, without a host: for tests in which `receive` never ends by itself."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from nanohost.channel_api import Channel, Inbox
 
 @asynccontextmanager
 async def run_channel(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
-    """The channel is connected, and hands in what comes."""
+    """Connect the channel and receive."""
     async with channel.connected(), run_receive(channel, inbox):
         yield
 
 
 @asynccontextmanager
 async def run_receive(channel: Channel, inbox: Inbox) -> AsyncIterator[None]:
-    """A channel that is connected already hands in what comes."""
+    """Receive on a connected channel."""
     task = asyncio.create_task(channel.receive(inbox), name="receive")
     await asyncio.sleep(0)
     try:

@@ -1,4 +1,4 @@
-"""Something of ours in a chat, in each form that a channel sends."""
+"""Send something to a chat in each form that a channel can send."""
 
 from __future__ import annotations
 

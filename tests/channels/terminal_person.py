@@ -1,4 +1,4 @@
-"""Somebody at a terminal, as the channel's protocol describes the client."""
+"""A client of the terminal channel's protocol."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class TerminalTestClient:
-    """A client that reads all the time. What it saw outlives its connection, as a screen does."""
+    """A client that reads all the time. What it received outlives its connection, as on a screen."""
 
     def __init__(self, socket_path: Path, *, chat: str = "local", user: str = "ann") -> None:
         self.screen: list[str] = []
@@ -41,7 +41,7 @@ class TerminalTestClient:
         await self.flush()
 
     async def disconnect(self) -> None:
-        """Hang up, and wait until the host has hung up too."""
+        """Disconnect, and wait until the host has closed the connection too."""
         if self._writer is not None and self._reading is not None:
             if self._writer.can_write_eof() and not self._writer.is_closing():
                 self._writer.write_eof()
@@ -51,7 +51,7 @@ class TerminalTestClient:
         self._writer = self._reading = None
 
     async def flush(self) -> None:
-        """Lines keep their order: once the answer to another hello is here, so is all that was said before."""
+        """Lines keep their order: once a second hello is answered, every earlier line has arrived."""
         wanted = self._ready + 1
         self.send_line(self._hello)
         await self.wait_until(lambda: self._ready >= wanted)

@@ -1,4 +1,4 @@
-"""All platforms at once, on one host with one agent: what none of them may lose, double or hold up."""
+"""All platforms at once, on one host with one agent: nothing is lost, duplicated or delayed."""
 
 from __future__ import annotations
 
@@ -50,9 +50,9 @@ BURST = 8
 KILLED_AFTER = 2
 """Answers on each platform."""
 MAY_DOUBLE = "telegram"
-"""It knows no key that would tell a repeat, and a bot cannot look what it has said."""
+"""It has no idempotency keys, and a bot cannot look up what it has sent."""
 TELLS_BY_ITSELF = "whatsapp"
-"""Its word that a message is under way comes on another line; the channel waits for that within the attempt."""
+"""Its confirmation of a send comes on another connection; the channel waits for it within the attempt."""
 
 
 async def ledger(flow: RunningHost, platform: str) -> list[str]:
@@ -63,14 +63,14 @@ async def ledger(flow: RunningHost, platform: str) -> list[str]:
     return [row["status"] for row in rows]
 
 
-async def until_ledger(flow: RunningHost, platform: str, *wanted: str) -> None:
+async def wait_for_ledger(flow: RunningHost, platform: str, *wanted: str) -> None:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await ledger(flow, platform) != list(wanted):  # noqa: ASYNC110 - the ledger announces itself to nobody
             await asyncio.sleep(0.02)
 
 
 async def lost_answers(flow: RunningHost) -> dict[str, int]:
-    """How many attempts ended without an answer, by platform."""
+    """The number of attempts that ended without a response, by platform."""
     rows = await flow.host.store.fetch_all(
         "SELECT d.channel_type AS name, count(*) AS count FROM delivery_attempts a JOIN deliveries d"
         " ON d.session_id = a.session_id AND d.seq = a.seq WHERE a.outcome = 'ambiguous' GROUP BY 1"
@@ -82,14 +82,14 @@ async def lost_answers(flow: RunningHost) -> dict[str, int]:
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-04", "DL-07")
-async def test_after_an_outage_of_all_platforms_everything_arrives_once_within_a_minute(tmp_path: Path) -> None:
+async def test_after_an_outage_of_all_platforms_every_message_is_sent_once_within_a_minute(tmp_path: Path) -> None:
     write_agent_script(tmp_path, {"match": "think", "actions": [{"until_file": "go"}, {"answer": "thought it over"}]})
     world = AllPlatforms()
     async with run_host(tmp_path, world) as flow:
         await world.send_to_all("before")
         await world.wait_until_read("echo: before")
         await world.send_to_all("think")
-        await until_started(flow, len(world.platforms))
+        await wait_for_turns(flow, len(world.platforms))
         async with simulate_outage(*world.platforms.values()):
             (tmp_path / "groups" / "main" / "go").touch()
             for text in ("during", "the outage"):
@@ -104,8 +104,8 @@ async def test_after_an_outage_of_all_platforms_everything_arrives_once_within_a
     assert world.read_texts() == {name: [*texts, "echo: after"] for name in world.platforms}
 
 
-async def until_started(flow: RunningHost, count: int) -> None:
-    """So many turns run."""
+async def wait_for_turns(flow: RunningHost, count: int) -> None:
+    """Wait until so many turns run."""
     open_turns = "SELECT count(*) AS count FROM routes WHERE outcome = 'written'"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
@@ -115,7 +115,7 @@ async def until_started(flow: RunningHost, count: int) -> None:
             await asyncio.sleep(0.02)
 
 
-# --- a platform that answers, and only that it is out of order ---
+# --- a platform that answers with errors only ---
 
 TEN_MINUTES_S = 600.0
 BACK_AFTER_S = 120.0
@@ -128,22 +128,22 @@ WHATSAPP_STATUS_S = 0.01
 @pytest.mark.behaviour("DL-04", "DL-05", "DL-07")
 @pytest.mark.parametrize("fault", [Fault.UNAVAILABLE, Fault.SERVER_ERROR])
 @pytest.mark.parametrize("name", platform_names())
-async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
+async def test_after_ten_minutes_of_server_errors_messages_are_sent_once_and_in_order(
     tmp_path: Path, name: str, fault: Fault
 ) -> None:
     clock, platform = ManualClock(), find_simulator(name)
     mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
     key = (name, "default")
     async with opened_store(Home(tmp_path), durable=False) as store, mailboxes.opened(), platform.running():
-        channel = hasty_channel(platform, tmp_path)
+        channel = channel_with_short_wait(platform, tmp_path)
         delivery = LoneDelivery(store=store, mailboxes=mailboxes, clock=clock, channels={key: channel})
         async with channel.connected(), delivery.opened():
             await platform.write(bobs_chat(platform), "hello", person=BOB)
             platform.faults.persistent = fault
             entries = [*((platform.dm, text) for text in ("one", "two", "three")), (bobs_chat(platform), "mine")]
             for number, (chat, text) in enumerate(entries):
-                await entered(store, DeliveryQueueKey(await lone_session(store), *key, chat), text, number)
-            await pass_time(clock, TEN_MINUTES_S)
+                await enqueue_message(store, DeliveryQueueKey(await only_session(store), *key, chat), text, number)
+            await advance_by(clock, TEN_MINUTES_S)
             assert platform.screen() == []
             [down] = (await status_counts.lists(store.reports, clock.now()))["platforms_down"]
             assert (down["channel"], down["messages"]) == (f"{name}:default", 4)
@@ -158,14 +158,14 @@ async def test_after_ten_minutes_of_server_errors_all_is_sent_in_order_once(
     assert read_by(platform, bobs_chat(platform)) == ["mine"]
 
 
-def hasty_channel(platform: Simulator, home: Path) -> Channel:
-    """The real one, but it does not wait as long for what the platform tells by itself."""
+def channel_with_short_wait(platform: Simulator, home: Path) -> Channel:
+    """The real channel with a shorter wait for the platform's own confirmations."""
     if platform.name == TELLS_BY_ITSELF:
         return WhatsAppChannel(whatsapp_settings(platform.settings()), status_wait_s=WHATSAPP_STATUS_S)
     return make_channel(platform, home)
 
 
-async def lone_session(store: Store) -> SessionId:
+async def only_session(store: Store) -> SessionId:
     async with store.transaction() as tx:
         if found := await sessions.find_by_prefix(tx, ""):
             return found[0].id
@@ -173,8 +173,8 @@ async def lone_session(store: Store) -> SessionId:
         return await sessions.add(tx, agent_group=group.id, messaging_group=None, thread_id=None, now=START)
 
 
-async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) -> DeliveryQueueKey:
-    """The agent says this."""
+async def enqueue_message(store: Store, lane: DeliveryQueueKey, text: str, number: int) -> DeliveryQueueKey:
+    """Enqueue a message of the agent."""
     entry = Delivery(
         queue=lane,
         seq=2 * number + 1,
@@ -191,8 +191,8 @@ async def entered(store: Store, lane: DeliveryQueueKey, text: str, number: int) 
     return lane
 
 
-async def pass_time(clock: ManualClock, length_s: float) -> None:
-    """Let so much time pass, each pause at a time: what is done between them takes real time only."""
+async def advance_by(clock: ManualClock, length_s: float) -> None:
+    """Advance the clock pause by pause; the work in between takes real time only."""
     until = clock.monotonic() + length_s
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while clock.monotonic() < until:
@@ -212,11 +212,11 @@ async def _open(store: Store) -> bool:
     return any(row["status"] != "sent" for row in rows)
 
 
-# --- a lost answer ---
+# --- a lost response ---
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_tell(tmp_path: Path) -> None:
+async def test_a_send_with_a_lost_response_is_shown_once_where_the_platform_can_tell(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with run_host(tmp_path, world, clock=AcceleratedClock()) as flow:
         for platform in world.platforms.values():
@@ -225,7 +225,7 @@ async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_
             await world.send_to_all(text)
             await world.wait_until_read(f"echo: {text}")
         for name in world.platforms:
-            await until_ledger(flow, name, "sent", "sent")
+            await wait_for_ledger(flow, name, "sent", "sent")
         assert await lost_answers(flow) == dict.fromkeys(world.platforms.keys() - {TELLS_BY_ITSELF}, 1)
     once = {name: ["echo: one", "echo: two"] for name in world.platforms}
     seen = world.read_texts()
@@ -235,7 +235,7 @@ async def test_a_send_whose_answer_was_lost_is_seen_once_where_the_platform_can_
 
 
 @pytest.mark.behaviour("DL-05", "DL-03")
-async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator_says_resend(tmp_path: Path) -> None:
+async def test_with_ask_only_an_unverifiable_send_is_held_until_the_operator_resends_it(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with run_host(tmp_path, world, clock=AcceleratedClock(), ambiguous="ask") as flow:
         for platform in world.platforms.values():
@@ -245,11 +245,11 @@ async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator
             await world.wait_until_read(f"echo: {text}")
         for name in world.platforms:
             held = "unknown" if name == MAY_DOUBLE else "sent"
-            await until_ledger(flow, name, held, "sent")
+            await wait_for_ledger(flow, name, held, "sent")
         assert world.read_texts() == {name: ["echo: one", "echo: two"] for name in world.platforms}
         [unknown] = (await flow.run_command("status"))["deliveries_unknown"]
         await flow.run_command("deliveries resend", unknown["session"], unknown["seq"])
-        await until_ledger(flow, MAY_DOUBLE, "sent", "sent")
+        await wait_for_ledger(flow, MAY_DOUBLE, "sent", "sent")
     assert world.read_texts()[MAY_DOUBLE] == ["echo: one", "echo: two", "echo: one"]
 
 
@@ -257,7 +257,7 @@ async def test_with_ask_only_what_no_platform_can_tell_is_held_until_an_operator
 
 
 @pytest.mark.behaviour("DL-08", "DL-09")
-async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_stands(tmp_path: Path) -> None:
+async def test_thirty_edits_in_a_telegram_group_respect_its_rate_limit_and_end_with_the_last(tmp_path: Path) -> None:
     """Both the host's minute and the platform's take three seconds."""
     clock = AcceleratedClock(20)
     telegram = TelegramSimulator()
@@ -284,7 +284,7 @@ async def test_thirty_edits_in_a_telegram_group_keep_its_pace_and_the_last_one_s
 
 
 async def settled_edits(flow: RunningHost) -> list[sqlite3.Row]:
-    """The ledger's rows of all edits, once nothing is to be sent any more."""
+    """The ledger's rows of all edits, once none is left to send."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while {"pending", "sending"} & set(await ledger(flow, "telegram")):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
@@ -315,7 +315,7 @@ async def progress(flow: RunningHost, lane: DeliveryQueueKey, step: int) -> None
 
 
 @pytest.mark.behaviour("DL-07", "DL-08")
-async def test_a_chat_that_the_platform_wants_to_rest_delays_no_other_of_that_platform(tmp_path: Path) -> None:
+async def test_a_rate_limited_chat_does_not_delay_others_on_its_platform(tmp_path: Path) -> None:
     world = AllPlatforms()
     async with run_host(tmp_path, world, clock=AcceleratedClock()):
         await world.send_to_all("warm")
@@ -339,7 +339,7 @@ async def _until_limited(platform: Simulator) -> None:
 
 
 @pytest.mark.behaviour("DL-06", "DL-12")
-async def test_a_long_mixed_answer_arrives_everywhere_whole_in_order_with_its_code_and_pings_nobody(
+async def test_a_long_mixed_answer_arrives_complete_and_in_order_on_every_platform_and_pings_nobody(
     tmp_path: Path,
 ) -> None:
     write_agent_script(tmp_path, {"match": "report", "actions": [{"answer": LONG_ANSWER}]})
@@ -386,9 +386,9 @@ def words_in_code(platform: Simulator, shown: Sequence[ScreenMessage]) -> list[s
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "DL-02", "DL-05")
-async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_once(tmp_path: Path) -> None:
+async def test_a_host_killed_during_a_burst_on_all_platforms_answers_every_message_once(tmp_path: Path) -> None:
     world = AllPlatforms()
-    async with world.running(), killable(tmp_path, world) as host:
+    async with world.running(), killable_host(tmp_path, world) as host:
         host.start()
         await wait_until(lambda: host.is_ready() and _is_listened_to(world))
         await world.send_to_all("warm")
@@ -411,12 +411,12 @@ async def test_a_host_killed_in_a_burst_on_all_platforms_answers_every_message_o
 
 
 def _is_listened_to(world: AllPlatforms) -> bool:
-    """Discord keeps nothing for a bot that never was there."""
+    """Discord keeps no messages for a bot that never connected."""
     return all(one.is_listened_to for one in world.platforms.values() if isinstance(one, DiscordSimulator))
 
 
 @asynccontextmanager
-async def killable(root: Path, world: AllPlatforms) -> AsyncIterator[HostProcess]:
+async def killable_host(root: Path, world: AllPlatforms) -> AsyncIterator[HostProcess]:
     """`nanohost run` as an operator set it up: the file, and a wiring for each platform."""
     host = HostProcess(root, 0, {})
     tables = {"host": {"timezone": "UTC", "provider": "scripted", "runtime": "process"}}
@@ -441,5 +441,5 @@ def _table(name: str, values: Mapping[str, str]) -> str:
     return "\n".join([f"[{name}]", *(f'{key} = "{value}"' for key, value in values.items()), ""])
 
 
-def test_all_four_platforms_are_tried() -> None:
+def test_all_four_platforms_are_tested() -> None:
     assert {"telegram", "slack", "discord", "whatsapp"} <= set(platform_names())

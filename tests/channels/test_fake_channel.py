@@ -1,4 +1,4 @@
-"""The fake is a channel like any other, and its moods are what they say."""
+"""The fake is a channel like any other, and each fault does what its name says."""
 
 from __future__ import annotations
 
@@ -58,13 +58,13 @@ class FakeBench(ChannelHarness):
         return [message.text for message in await self.fake.wait_for_sent(count)]
 
     async def send_garbage(self) -> None:
-        """This platform has no wire that could carry any."""
+        """This platform has no connection that could carry invalid data."""
 
     def acknowledged(self) -> Sequence[str]:
         return self.fake.acknowledged
 
     async def flush(self) -> None:
-        """Nothing is on its way: the platform is the same object."""
+        """Nothing is in transit: the platform is the same object."""
 
     async def close(self) -> None:
         for task in self._writing:
@@ -112,7 +112,7 @@ async def send(fake: FakeChannel, key: str = "k1") -> tuple[str, ...]:
     return receipt.platform_message_ids
 
 
-async def test_what_was_sent_can_be_read_with_all_that_belongs_to_it(fake: FakeChannel) -> None:
+async def test_a_sent_message_can_be_read_with_all_its_fields(fake: FakeChannel) -> None:
     assert await send(fake) == ("fake-1",)
     (message,) = await fake.wait_for_sent(1)
     assert (message.address, message.text, message.reply_to, message.key, message.order) == (CHAT, "hi", "m1", "k1", 1)
@@ -130,7 +130,7 @@ async def test_what_was_sent_can_be_read_with_all_that_belongs_to_it(fake: FakeC
         ("ambiguous_without_effect", 1, Ambiguous),
     ],
 )
-async def test_a_mood_raises_its_error_and_shows_people_nothing(
+async def test_each_fault_raises_its_error_and_sends_nothing(
     fake: FakeChannel, mood: str, value: object, error: type[ChannelError]
 ) -> None:
     setattr(fake, mood, value)
@@ -153,7 +153,7 @@ async def test_a_chat_can_be_rate_limited_alone_and_a_single_send_fail(fake: Fak
 
 
 @pytest.mark.parametrize(("idempotent", "seen"), [(False, 2), (True, 1)])
-async def test_a_lost_answer_is_seen_twice_unless_the_platform_knows_keys(idempotent: bool, seen: int) -> None:
+async def test_a_send_with_a_lost_response_is_shown_twice_unless_it_is_idempotent(idempotent: bool, seen: int) -> None:
     fake = FakeChannel(capabilities=Capabilities(idempotent_send=idempotent))
     fake.ambiguous_after_effect = 1
     async with fake.connected():
@@ -163,7 +163,7 @@ async def test_a_lost_answer_is_seen_twice_unless_the_platform_knows_keys(idempo
     assert (len(fake.sent), fake.attempts["k1"]) == (seen, 2)
 
 
-async def test_a_held_send_takes_effect_when_it_is_released_and_never_when_it_is_cancelled(
+async def test_a_held_send_takes_effect_on_release_and_never_after_cancellation(
     fake: FakeChannel,
 ) -> None:
     fake.hold()
@@ -175,12 +175,12 @@ async def test_a_held_send_takes_effect_when_it_is_released_and_never_when_it_is
     assert [message.key for message in fake.sent] == ["k1"]
 
 
-async def test_sending_while_not_connected_is_not_sent() -> None:
+async def test_a_send_while_disconnected_raises_not_sent() -> None:
     with pytest.raises(ChannelDown):
         await send(FakeChannel())
 
 
-async def test_writing_waits_for_the_host_and_returns_what_it_said(fake: FakeChannel) -> None:
+async def test_writing_waits_for_the_host_and_returns_its_result(fake: FakeChannel) -> None:
     inbox = SuiteInbox()
     writing = asyncio.create_task(fake.person_writes("hi", message_id="m1", thread="t", group=True, mentions=True))
     receiving = asyncio.create_task(fake.receive(inbox))
@@ -195,13 +195,13 @@ async def test_writing_waits_for_the_host_and_returns_what_it_said(fake: FakeCha
         await fake.person_writes("anyone?", timeout_s=0.01)
 
 
-async def test_a_wait_that_fails_says_what_was_seen(fake: FakeChannel) -> None:
+async def test_a_failed_wait_reports_what_was_sent(fake: FakeChannel) -> None:
     await send(fake)
     with pytest.raises(AssertionError, match=r"does not send message 2; tried: \{'k1': 1\}, sent: \['hi'\]"):
         await fake.wait_for_sent(2, timeout_s=0.01)
 
 
-async def test_the_fake_is_handed_to_the_host_as_a_channel(fake: FakeChannel, tmp_path: Path) -> None:
+async def test_the_fake_is_given_to_the_host_as_a_channel(fake: FakeChannel, tmp_path: Path) -> None:
     context = ChannelContext(instance="fake", settings={}, runtime_dir=tmp_path, home=tmp_path)
     channel: Channel = fake.create(context)
     assert channel is fake

@@ -1,4 +1,4 @@
-"""Headers: what is taken, and what each mistake is answered with."""
+"""Headers of extension files: what is accepted, and how each mistake is reported."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ def header(*lines: str) -> str:
 OURS = ("[tool.nanohost]", 'kind = "channel"', 'name = "example"', "api = 1")
 
 
-def test_a_header_says_name_api_and_dependencies() -> None:
+def test_a_header_declares_name_api_and_dependencies() -> None:
     source = header('dependencies = ["httpx>=0.28", "rich"]', 'requires-python = ">=3.11"', "", *OURS)
     assert parse_header(source, FILE) == ChannelHeader(name="example", api=1, dependencies=("httpx>=0.28", "rich"))
 
 
-def test_a_header_says_what_the_channel_wants_to_be_told() -> None:
+def test_a_header_declares_the_settings_of_the_channel() -> None:
     tables = ("[[tool.nanohost.settings]]", 'name = "token"', 'help = "the bot\'s token"', "secret = true")
     more = ("[[tool.nanohost.settings]]", 'name = "base_url"', 'help = "where"', 'default = "https://x"')
     assert parse_header(header(*OURS, *tables, *more), FILE).settings == (
@@ -34,15 +34,15 @@ def test_a_header_says_what_the_channel_wants_to_be_told() -> None:
     )
 
 
-def test_a_header_needs_no_dependencies_and_may_stand_anywhere() -> None:
+def test_a_header_needs_no_dependencies_and_may_be_anywhere_in_the_file() -> None:
     assert parse_header('#!/usr/bin/env python\n"""Words."""\n\n' + header(*OURS), FILE).dependencies == ()
 
 
-def test_tables_of_other_tools_are_let_be() -> None:
+def test_tables_of_other_tools_are_ignored() -> None:
     assert parse_header(header(*OURS, "[tool.uv]", 'index = "x"'), FILE).name == "example"
 
 
-def test_line_ends_of_windows_and_a_byte_order_mark_do_no_harm(tmp_path: Path) -> None:
+def test_windows_line_endings_and_a_byte_order_mark_are_accepted(tmp_path: Path) -> None:
     path = tmp_path / "example.py"
     path.write_bytes(b"\xef\xbb\xbf" + header(*OURS).replace("\n", "\r\n").encode())
     assert read_header(path).name == "example"
@@ -76,7 +76,7 @@ def test_the_header_ends_at_the_last_closing_line_of_its_comments() -> None:
         (header(*OURS[:3]), "tool.nanohost.api", "write the number"),
     ],
 )
-def test_a_mistake_is_answered_with_the_file_the_place_and_the_remedy(source: str, sentence: str, hint: str) -> None:
+def test_a_mistake_is_reported_with_the_file_the_line_and_a_remedy(source: str, sentence: str, hint: str) -> None:
     with pytest.raises(ChannelLoadError) as raised:
         parse_header(source, FILE)
     assert str(raised.value).startswith(str(FILE))
@@ -84,7 +84,7 @@ def test_a_mistake_is_answered_with_the_file_the_place_and_the_remedy(source: st
     assert hint in raised.value.hint
 
 
-def test_a_file_that_cannot_be_read_is_answered_with_why(tmp_path: Path) -> None:
+def test_an_unreadable_file_is_refused_with_the_reason(tmp_path: Path) -> None:
     (tmp_path / "latin.py").write_bytes("# Grüße\n".encode("latin-1"))
     with pytest.raises(ChannelLoadError, match="is not UTF-8"):
         read_header(tmp_path / "latin.py")

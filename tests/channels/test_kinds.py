@@ -1,7 +1,5 @@
-"""Every kind of content that can be sent on a platform can be sent by its simulator, and reaches the host as it is.
-
-What the agent reads of each example is on the platform's page, see tests/pages.
-"""
+"""Every kind of content of a platform can be sent by its simulator, and reaches the host as that kind. What the agent
+reads of each example is on the platform's page, see tests/pages."""
 
 from __future__ import annotations
 
@@ -30,11 +28,11 @@ CHANGES = {
     ContentKind.REACTION_REMOVED: EventKind.REACTION_REMOVED,
 }
 SAYS_IT_AS_A_MESSAGE = "whatsapp"
-"""Meta tells of some of what it says itself like a message of the person."""
+"""Meta sends some of its own system messages like messages of the person."""
 
 
 @pytest.mark.parametrize("platform", simulator_names())
-def test_a_simulator_has_an_example_of_every_kind_that_can_be_sent_there(platform: str) -> None:
+def test_a_simulator_has_an_example_of_every_supported_kind(platform: str) -> None:
     shown = find_simulator(platform).content_examples()
     assert [kind for kind in supported_content(platform) if kind not in shown] == _by_other_means(platform)
     assert [kind for kind in shown if kind in UNSUPPORTED_CONTENT[platform]] == [], "it is said not to be there"
@@ -52,7 +50,7 @@ async def test_each_kind_and_each_example_can_be_sent_from_the_terminal(platform
 
 
 @pytest.mark.parametrize("platform", simulator_names())
-async def test_what_can_be_sent_is_listed(platform: str) -> None:
+async def test_the_kinds_that_can_be_sent_are_listed(platform: str) -> None:
     written, shown = await _typed(platform, "/send")
     assert written == 0
     assert [kind for kind in ContentKind if f"\n  {kind}: " in shown] == supported_content(platform)
@@ -63,7 +61,7 @@ async def test_what_can_be_sent_is_listed(platform: str) -> None:
 
 
 @pytest.mark.parametrize("platform", simulator_names())
-async def test_a_simulator_that_is_begun_again_makes_no_id_that_it_made_before(platform: str) -> None:
+async def test_a_restarted_simulator_repeats_no_id(platform: str) -> None:
     lives = [make_interactive_simulator(platform, START + timedelta(seconds=passed)) for passed in (0, 1)]
     made = []
     for simulator in lives:
@@ -78,14 +76,14 @@ def _by_other_means(platform: str) -> list[ContentKind]:
 
 
 async def _typed(platform: str, *lines: str) -> tuple[int, str]:
-    """How many messages were written, and what the terminal shows."""
+    """The number of messages that were written, and the output of the terminal."""
     shown = io.StringIO()
     written = await serve_terminal(find_simulator(platform), io.StringIO("".join(f"{line}\n" for line in lines)), shown)
     return written, shown.getvalue()
 
 
 @pytest.mark.parametrize(("platform", "name"), EXAMPLES)
-def test_an_example_reaches_the_host_as_what_it_is(platform: str, name: str) -> None:
+def test_each_example_reaches_the_host_as_its_kind(platform: str, name: str) -> None:
     told = receive_examples(platform)[name]
     match told.content:
         case ContentKind.SERVICE:
@@ -103,7 +101,7 @@ def test_an_example_reaches_the_host_as_what_it_is(platform: str, name: str) -> 
 
 
 def _check_whose_words(told: ReceivedExample) -> None:
-    """Somebody else's are never the sender's own."""
+    """Somebody else's text is never the sender's own."""
     if told.content is ContentKind.FORWARD:
         assert {one.text for one in told.events} <= {"", OWN_COMMENT}
         assert told.events[0].parts[0].kind is PartKind.FORWARDED

@@ -1,4 +1,4 @@
-"""Discovery and loading: one bad file harms no other, and nothing runs before it is asked for."""
+"""Discovery and loading: one bad file does not affect others, and nothing is imported before it is needed."""
 
 from __future__ import annotations
 
@@ -39,13 +39,13 @@ def write_package(site: Path, module: str, entry_point: str = "faraway") -> None
     (info / "entry_points.txt").write_text(f"[nanohost.channels]\n{entry_point} = {module}\n")
 
 
-def why_not(catalogue: ChannelCatalogue, name: str) -> UnavailableChannel:
+def unavailable_channel(catalogue: ChannelCatalogue, name: str) -> UnavailableChannel:
     (broken,) = [one for one in catalogue.unavailable if one.name == name]
     assert name not in catalogue.available
     return broken
 
 
-def test_the_shipped_channels_come_through_the_same_door_as_any_other(tmp_path: Path) -> None:
+def test_shipped_channels_are_discovered_like_any_other(tmp_path: Path) -> None:
     write_channel(tmp_path / "channels", "mine")
     catalogue = discover([SHIPPED, tmp_path / "channels"])
     assert {"terminal", "mine"} <= set(catalogue.available)
@@ -55,7 +55,7 @@ def test_the_shipped_channels_come_through_the_same_door_as_any_other(tmp_path: 
     assert channel.capabilities.idempotent_send
 
 
-def test_a_folder_that_is_named_twice_counts_once_and_a_missing_one_is_empty(tmp_path: Path) -> None:
+def test_a_folder_named_twice_counts_once_and_a_missing_one_is_empty(tmp_path: Path) -> None:
     write_channel(tmp_path / "a", "mine")
     (tmp_path / "b").symlink_to(tmp_path / "a")
     catalogue = discover([tmp_path / "a", tmp_path / "b", tmp_path / "a" / ".." / "a", tmp_path / "none"])
@@ -67,12 +67,12 @@ def test_a_name_found_twice_is_unusable_and_names_both_files(tmp_path: Path) -> 
     write_channel(tmp_path / "b", "fine")
     catalogue = discover([tmp_path / "a", tmp_path / "b"])
     assert list(catalogue.available) == ["fine"]
-    reason = why_not(catalogue, "mine").reason
+    reason = unavailable_channel(catalogue, "mine").reason
     assert str(first) in reason
     assert str(second) in reason
 
 
-def test_whatever_is_wrong_with_one_file_is_said_and_harms_no_other(tmp_path: Path) -> None:
+def test_a_problem_in_one_file_is_reported_and_does_not_affect_others(tmp_path: Path) -> None:
     write_channel(tmp_path, "fine")
     write_channel(tmp_path, "future", api=99)
     write_channel(tmp_path, "past", api=0)
@@ -86,30 +86,30 @@ def test_whatever_is_wrong_with_one_file_is_said_and_harms_no_other(tmp_path: Pa
     (tmp_path / "_shared.py").write_text("helpers of a channel")
     catalogue = discover([tmp_path])
     assert list(catalogue.available) == ["fine"]
-    assert "channel API 99; this nanohost speaks 1" in why_not(catalogue, "future").reason
-    assert why_not(catalogue, "future").hint == "update nanohost"
-    assert "look for a version of past" in why_not(catalogue, "past").hint
-    assert "needs no-such-library[x]>=2, which" in why_not(catalogue, "needy").reason
-    assert "pip install 'no-such-library[x]>=2'" in why_not(catalogue, "needy").hint
-    assert "crooked.py, line 8: " in why_not(catalogue, "crooked").reason
-    assert "no channel header" in why_not(catalogue, "headless").reason
+    assert "channel API 99; this nanohost speaks 1" in unavailable_channel(catalogue, "future").reason
+    assert unavailable_channel(catalogue, "future").hint == "update nanohost"
+    assert "look for a version of past" in unavailable_channel(catalogue, "past").hint
+    assert "needs no-such-library[x]>=2, which" in unavailable_channel(catalogue, "needy").reason
+    assert "pip install 'no-such-library[x]>=2'" in unavailable_channel(catalogue, "needy").hint
+    assert "crooked.py, line 8: " in unavailable_channel(catalogue, "crooked").reason
+    assert "no channel header" in unavailable_channel(catalogue, "headless").reason
     assert {"nulls", "folder", "dangling", "circle"} <= {one.name for one in catalogue.unavailable}
     assert len(catalogue.unavailable) == 9
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
 @pytest.mark.parametrize("name", ["local", "agent", "host"])
-def test_no_channel_is_called_what_the_host_calls_itself_the_machine_or_an_agent(tmp_path: Path, name: str) -> None:
+def test_reserved_names_of_the_host_are_refused_as_channel_names(tmp_path: Path, name: str) -> None:
     write_channel(tmp_path, name)
     write_channel(tmp_path, "fine")
     catalogue = discover([tmp_path])
     assert list(catalogue.available) == ["fine"]
-    broken = why_not(catalogue, name)
+    broken = unavailable_channel(catalogue, name)
     assert f"{name}:somebody" in broken.reason
     assert broken.hint == "give it another name in its header"
 
 
-def test_a_requirement_that_may_not_apply_here_is_left_to_the_import(tmp_path: Path) -> None:
+def test_a_conditional_dependency_is_left_to_the_import(tmp_path: Path) -> None:
     write_channel(tmp_path, "mine", dependencies="""["no-such-library; sys_platform == 'win32'", "Discord.PY"]""")
     assert list(discover([tmp_path]).available) == ["mine"]
 
@@ -139,17 +139,15 @@ def test_an_installed_channel_is_found_by_its_entry_point_and_loads(
 
 
 @pytest.mark.parametrize("module", ["gone", "gone.deeper", "json.faraway", "os.faraway", "sys", "no name!", ""])
-def test_an_entry_point_that_leads_nowhere_is_listed(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str
-) -> None:
+def test_an_invalid_entry_point_is_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, module: str) -> None:
     monkeypatch.syspath_prepend(str(tmp_path / "site"))
     write_package(tmp_path / "site", module)
     write_channel(tmp_path / "site", "unasked", file="faraway.py")
-    broken = why_not(discover([]), "faraway")
+    broken = unavailable_channel(discover([]), "faraway")
     assert (broken.path, "faraway announces the module" in broken.reason) == (None, True)
 
 
-def test_asking_for_a_channel_that_cannot_be_had_says_why(tmp_path: Path) -> None:
+def test_an_unavailable_channel_is_refused_with_the_reason(tmp_path: Path) -> None:
     write_channel(tmp_path, "fine")
     write_channel(tmp_path, "future", api=99)
     catalogue = discover([tmp_path])
@@ -173,7 +171,7 @@ def test_asking_for_a_channel_that_cannot_be_had_says_why(tmp_path: Path) -> Non
         ("create = 5", "has no function create"),
     ],
 )
-def test_a_file_that_cannot_be_imported_is_a_sentence(tmp_path: Path, body: str, sentence: str) -> None:
+def test_a_file_that_cannot_be_imported_is_reported_in_a_sentence(tmp_path: Path, body: str, sentence: str) -> None:
     entry = AvailableChannel(name="mine", path=write_channel(tmp_path, "mine", body), dependencies=("rich",))
     with pytest.raises(ChannelLoadError, match=sentence) as raised:
         load(entry)
@@ -181,7 +179,7 @@ def test_a_file_that_cannot_be_imported_is_a_sentence(tmp_path: Path, body: str,
     assert ("pip install rich" in raised.value.hint) == ("ModuleNotFound" in sentence)
 
 
-def test_a_channel_hides_no_library_of_its_own_name(tmp_path: Path) -> None:
+def test_a_channel_does_not_shadow_a_library_with_its_name(tmp_path: Path) -> None:
     body = "import json, dataclasses\n@dataclasses.dataclass\nclass C:\n    x: 'int'\ndef create(context): return json"
     create = load(AvailableChannel(name="json", path=write_channel(tmp_path, "json", body), dependencies=()))
     context = ChannelContext(instance="json", settings={}, runtime_dir=tmp_path, home=tmp_path)

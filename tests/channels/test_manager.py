@@ -1,4 +1,4 @@
-"""Channels that misbehave at the edges of their lives: the host starts, goes on and stops all the same."""
+"""Channels that misbehave while they connect or close: the host starts, works and stops nevertheless."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ GOOD, BAD = ("good", "default"), ("bad", "default")
 
 
 class Hangs(FakeChannel):
-    """Never comes up, or never goes down."""
+    """Never finishes connecting, or closing."""
 
     def __init__(self, *, at_start: bool) -> None:
         super().__init__()
@@ -67,8 +67,8 @@ class Cancelled(FakeChannel):
         await asyncio.Event().wait()
 
 
-class Deaf(Cancelled):
-    """Takes a cancellation for the end of a connection."""
+class IgnoresCancellation(Cancelled):
+    """Treats its cancellation as the end of a connection."""
 
     async def receive(self, inbox: Inbox) -> None:
         self.calls += 1
@@ -95,7 +95,7 @@ def connections(tmp_path: Path, bad: FakeChannel, limit_s: float | None = None) 
 
 
 @pytest.mark.behaviour("DL-07")
-async def test_a_channel_that_hangs_while_it_connects_keeps_no_other_from_connecting(tmp_path: Path) -> None:
+async def test_a_channel_that_hangs_while_connecting_does_not_delay_others(tmp_path: Path) -> None:
     limit_s = scaled_timeout(0.05)
     both = connections(tmp_path, Hangs(at_start=True), limit_s)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), both.opened():
@@ -105,7 +105,7 @@ async def test_a_channel_that_hangs_while_it_connects_keeps_no_other_from_connec
 
 
 @pytest.mark.parametrize("bad", [Hangs(at_start=False), FailsToClose()], ids=["hangs", "fails"])
-async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopping(
+async def test_a_channel_that_cannot_be_closed_does_not_prevent_the_host_from_stopping(
     tmp_path: Path, bad: FakeChannel
 ) -> None:
     both = connections(tmp_path, bad)
@@ -114,7 +114,7 @@ async def test_a_channel_that_cannot_be_closed_does_not_keep_the_host_from_stopp
 
 
 @pytest.mark.behaviour("IN-03")
-async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_path: Path) -> None:
+async def test_a_receiver_cancelled_by_its_library_is_restarted(tmp_path: Path) -> None:
     clock, channel = ManualClock(), Cancelled()
     both = connections(tmp_path, channel)
     async with (
@@ -130,7 +130,7 @@ async def test_a_receiver_whose_library_cancels_something_is_started_again(tmp_p
 
 
 async def test_a_receiver_that_swallows_its_cancellation_still_ends_with_the_host(tmp_path: Path) -> None:
-    channel = Deaf()
+    channel = IgnoresCancellation()
     both = connections(tmp_path, channel)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), both.opened(), Supervisor(ManualClock()) as supervisor:
         both.start_receiving(supervisor, lambda *_: NoInbox(), clock=ManualClock())
@@ -155,7 +155,7 @@ class HasAMenu(FakeChannel):
         self.offered = [one.name for one in commands]
 
 
-async def test_a_platforms_menu_is_told_of_the_commands_once_it_can_be_reached(tmp_path: Path) -> None:
+async def test_a_platforms_command_menu_is_set_once_it_can_be_reached(tmp_path: Path) -> None:
     clock, able = ManualClock(), HasAMenu(ChannelDown("no line"), NotSent("no answer"))
     both = ChannelManager(
         catalogue=discover([]),

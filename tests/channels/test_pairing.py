@@ -1,4 +1,4 @@
-"""From a fresh install to the first answer: a code at the machine, typed on the platform."""
+"""From a fresh install to the first answer: a code made on the command line, typed on the platform."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.support.flow import RunningHost, install_id_for
 
 @asynccontextmanager
 async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[RunningHost]:
-    """A host that nobody has set anything up in, but for its platforms."""
+    """A fresh host with its platforms configured and nothing else."""
     world, home = AllPlatforms(platforms={one.name: one for one in platforms}), Home(root)
     parts = Overrides(runtime=ProcessRuntime(install=install_id_for(root)))
     async with world.running():
@@ -36,8 +36,8 @@ async def fresh(root: Path, *platforms: Simulator) -> AsyncIterator[RunningHost]
                 yield flow
 
 
-async def reads(platform: Simulator, *beginnings: str) -> None:
-    """Until Ada has read messages that begin so."""
+async def wait_for_messages(platform: Simulator, *beginnings: str) -> None:
+    """Wait until Ada has messages that begin so."""
 
     def have_come() -> bool:
         return all(any(text.startswith(begin) for text in read_by(platform)) for begin in beginnings)
@@ -46,7 +46,7 @@ async def reads(platform: Simulator, *beginnings: str) -> None:
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_answered(tmp_path: Path) -> None:
+async def test_the_pairing_link_makes_its_user_an_owner_on_telegram_who_is_answered(tmp_path: Path) -> None:
     telegram = find_simulator("telegram")
     async with fresh(tmp_path, telegram) as flow:
         made = await flow.run_command("pair", "telegram")
@@ -55,16 +55,16 @@ async def test_the_deep_link_makes_the_owner_on_telegram_whose_next_message_is_a
         [start] = parse_qs(urlsplit(made["link"]).query)["start"]
         assert start == made["code"]
         await telegram.write(telegram.dm, f"/start {start}")
-        await reads(telegram, "You are the owner now. You can write to main here now.")
+        await wait_for_messages(telegram, "You are the owner now. You can write to main here now.")
         await telegram.write(telegram.dm, "hello")
-        await reads(telegram, "echo: hello")
+        await wait_for_messages(telegram, "echo: hello")
         [grant] = await roles.list_all(flow.host.store)
         assert (grant.user_id, str(grant.role)) == (f"telegram:{telegram.dm}", "owner")
 
 
 @pytest.mark.behaviour("AC-01", "AC-03")
 @pytest.mark.parametrize("name", platform_names())
-async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code(tmp_path: Path, name: str) -> None:
+async def test_an_owner_on_any_platform_is_linked_on_telegram_by_one_more_code(tmp_path: Path, name: str) -> None:
     here, telegram = find_simulator(name), find_simulator("telegram")
     if name == "telegram":
         here, telegram = telegram, find_simulator("slack")
@@ -72,28 +72,28 @@ async def test_an_owner_on_any_platform_is_known_on_telegram_after_one_more_code
         made = await flow.run_command("pair", name)
         assert (made["link"] is not None) is (name in {"telegram", "whatsapp"})
         await here.write(here.dm, made["code"].lower())
-        await reads(here, "You are the owner now.")
+        await wait_for_messages(here, "You are the owner now.")
         await here.write(here.dm, "/link")
         await here.wait_until(lambda: any("Write this to me" in text for text in read_by(here)))
         [said] = [text for text in read_by(here) if "Write this to me" in text]
         await telegram.write(telegram.dm, said.split()[0])
-        await reads(telegram, "You and ")
+        await wait_for_messages(telegram, "You and ")
         await here.wait_until(lambda: any("is linked with you now" in text for text in read_by(here)))
         [owner] = await roles.list_all(flow.host.store)
         both = await users.list_identities(flow.host.store, owner.user_id)
         assert {one.user_id.partition(":")[0] for one in both} == {here.name, telegram.name}
         await telegram.write(telegram.dm, "hello")
-        await reads(telegram, "echo: hello")
+        await wait_for_messages(telegram, "echo: hello")
 
 
-async def test_a_number_on_whatsapp_is_a_link(tmp_path: Path) -> None:
+async def test_a_pairing_link_on_whatsapp_contains_the_number(tmp_path: Path) -> None:
     async with fresh(tmp_path, find_simulator("whatsapp")) as flow:
         made = await flow.run_command("pair", "whatsapp")
         assert made["link"] == f"https://wa.me/15550001111?text={made['code']}"
 
 
 class _Linking(FakeChannel):
-    """`answer`: what it says when it is asked for a link."""
+    """`answer`: its result when it is asked for a link."""
 
     answer: str | Exception = "https://fake.example/"
 
@@ -106,7 +106,7 @@ class _Linking(FakeChannel):
         raise AssertionError("nothing is sent")
 
 
-async def test_a_link_that_cannot_be_had_now_is_none(tmp_path: Path) -> None:
+async def test_an_unavailable_pairing_link_is_none(tmp_path: Path) -> None:
     fake, plain = _Linking(), FakeChannel()
     connections = ChannelManager(
         catalogue=ChannelCatalogue(available={}, unavailable=()),

@@ -1,4 +1,4 @@
-"""Proxies: what the variables say, read alike for every channel and the model, and every kind really gone through."""
+"""Proxies: the variables mean the same for every channel and the model, and every kind of proxy is really used."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def proxy() -> AsyncIterator[StubProxy]:
         ("http://a.example:99999999", {"ALL_PROXY": "socks5://p:1"}, None),
     ],
 )
-def test_the_variables_say_which_proxy(url: str, environ: Mapping[str, str], expected: str | None) -> None:
+def test_environment_variables_select_the_proxy(url: str, environ: Mapping[str, str], expected: str | None) -> None:
     assert proxy_for(url, environ) == expected
 
 
@@ -85,7 +85,7 @@ def test_the_variables_say_which_proxy(url: str, environ: Mapping[str, str], exp
         ("http://[p", "HTTPS_PROXY is no address of a proxy"),
     ],
 )
-def test_what_is_no_proxy_is_said_in_one_line_without_its_password(value: str, said: str) -> None:
+def test_an_invalid_proxy_is_reported_in_one_line_without_its_password(value: str, said: str) -> None:
     with pytest.raises(InvalidProxyError) as caught:
         proxy_for("https://a.example", {"HTTPS_PROXY": value})
     assert str(caught.value).startswith(said)
@@ -94,7 +94,7 @@ def test_what_is_no_proxy_is_said_in_one_line_without_its_password(value: str, s
 
 
 def elsewhere(platform: Simulator) -> dict[str, Any]:
-    """The platform's settings, as if it were not on this machine."""
+    """The platform's settings with an address that is not on this machine."""
     return {key: value.replace("127.0.0.1", NAME) if "://" in value else value for key, value in _texts(platform)}
 
 
@@ -126,7 +126,7 @@ async def test_each_channel_is_checked_through_each_kind_of_proxy(
 async def test_each_channel_is_connected_through_each_kind_of_proxy(
     kind: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Sockets and long polls, too: a host is entered when all of them are connected."""
+    """Sockets and long polls, too: the host starts once all of them are connected."""
     monkeypatch.setenv("all_proxy", f"{kind}://127.0.0.1:{proxy.port}")
     world = AllPlatforms()
     for platform in world.platforms.values():
@@ -145,7 +145,7 @@ def _moved(platform: Simulator) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize("name", platform_names())
-async def test_a_platform_on_this_machine_or_in_no_proxy_is_reached_directly(
+async def test_a_local_or_excluded_platform_is_reached_without_the_proxy(
     name: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ALL_PROXY", f"http://127.0.0.1:{proxy.port}")
@@ -157,7 +157,7 @@ async def test_a_platform_on_this_machine_or_in_no_proxy_is_reached_directly(
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 @pytest.mark.parametrize("name", platform_names())
-async def test_a_proxy_that_refuses_is_said_by_the_check_in_one_line(
+async def test_a_refusing_proxy_is_reported_by_the_check_in_one_line(
     name: str, kind: str, proxy: StubProxy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     proxy.should_refuse = True
@@ -184,7 +184,7 @@ def _collect_what_httpcore_forgets() -> None:
 
 @pytest.mark.parametrize("kind", ["http", "socks5"])
 @pytest.mark.parametrize("name", platform_names())
-async def test_a_proxy_that_is_dead_is_named_by_the_check_without_its_password(
+async def test_a_dead_proxy_is_reported_by_the_check_without_its_password(
     name: str, kind: str, unused_tcp_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     platform = find_simulator(name)
@@ -196,7 +196,7 @@ async def test_a_proxy_that_is_dead_is_named_by_the_check_without_its_password(
     assert "hush" not in str(caught.value)
 
 
-def test_a_proxy_is_named_in_sentences_by_its_place_and_its_variable() -> None:
+def test_errors_name_a_proxy_by_its_address_and_variable() -> None:
     assert (
         describe_proxy("https://a.example", {"HTTPS_PROXY": "http://u:w@p:1"}) == " through the proxy p:1 (HTTPS_PROXY)"
     )
@@ -208,7 +208,7 @@ def test_a_proxy_is_named_in_sentences_by_its_place_and_its_variable() -> None:
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("name", platform_names())
-async def test_a_proxy_that_cannot_be_used_is_said_by_the_check_in_one_line(
+async def test_an_unusable_proxy_is_reported_by_the_check_in_one_line(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("all_proxy", "socks4://u:hush@127.0.0.1:1")
@@ -219,7 +219,7 @@ async def test_a_proxy_that_cannot_be_used_is_said_by_the_check_in_one_line(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-async def test_the_model_is_asked_through_each_kind_of_proxy(kind: str, proxy: StubProxy) -> None:
+async def test_the_model_is_reached_through_each_kind_of_proxy(kind: str, proxy: StubProxy) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(text="hello")
 

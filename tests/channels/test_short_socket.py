@@ -19,13 +19,13 @@ def deep(tmp_path: Path) -> Path:
     return deep
 
 
-def test_a_path_that_fits_is_lent_as_it_is() -> None:
+def test_a_path_that_fits_is_used_unchanged() -> None:
     with short_socket_path(Path("/run/x.sock")) as short:
         assert short == "/run/x.sock"
 
 
 @pytest.mark.parametrize("has_descriptors", [True, False])
-def test_a_socket_in_a_deep_folder_is_bound_and_reached_and_nothing_is_left_behind(
+def test_a_socket_in_a_deep_folder_can_be_bound_and_reached_and_leaves_nothing_behind(
     deep: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, has_descriptors: bool
 ) -> None:
     if not has_descriptors:
@@ -43,6 +43,6 @@ def test_a_socket_in_a_deep_folder_is_bound_and_reached_and_nothing_is_left_behi
     assert len(list(Path("/proc/self/fd").iterdir())) == before
 
 
-def test_a_folder_that_is_not_there_is_an_os_error(deep: Path) -> None:
+def test_a_missing_folder_is_an_os_error(deep: Path) -> None:
     with pytest.raises(FileNotFoundError), short_socket_path(deep / "none" / "x.sock"):
         pass

@@ -1,4 +1,4 @@
-"""A file on a slow line: it takes as long as it takes, and is sent once."""
+"""A file over a slow line is sent once, however long it takes."""
 
 from __future__ import annotations
 
@@ -24,9 +24,10 @@ from nanohost.testing.time_limits import scaled_timeout
 from tests.channels.everywhere import bobs_chat, platform_names
 
 ANSWER_S = 0.4
-"""How long the channels wait for an answer here."""
+"""The timeout of the channels for a response in these tests."""
 SIZE, A_SECOND = 3_000_000, 2_000_000
-"""Bytes: on its way for longer than three times that, on however busy a machine: the line is as much slower."""
+"""Bytes: sending them takes more than three times the timeout on any machine, because the line is slowed accordingly.
+"""
 PIECE = 64 * 1024
 URLS = ("base_url", "rest_url", "graph_url")
 
@@ -51,7 +52,7 @@ def _context(table: dict[str, Any]) -> ChannelContext:
 
 @asynccontextmanager
 async def slow_line(port: int) -> AsyncIterator[int]:
-    """The port of a line to this one: what goes out goes slowly, what comes back does not."""
+    """The port of a slow line to this port: data out is slow, data in is not."""
 
     async def pass_slowly(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         there_reader, there_writer = await asyncio.open_connection("127.0.0.1", port)
@@ -102,7 +103,7 @@ async def test_a_file_on_a_slow_line_is_sent_once_however_long_it_takes(tmp_path
 
 
 @pytest.mark.behaviour("DL-15")
-def test_a_send_has_a_minute_and_its_file_the_time_of_a_slow_line() -> None:
+def test_a_send_has_a_minute_plus_the_time_its_file_needs_on_a_slow_line() -> None:
     assert send_timeout_s(0) == SEND_TIMEOUT_S
     at_one_megabit_s = 50_000_000 * 8 / 1_000_000
     assert send_timeout_s(50_000_000) > at_one_megabit_s + SEND_TIMEOUT_S
@@ -110,7 +111,7 @@ def test_a_send_has_a_minute_and_its_file_the_time_of_a_slow_line() -> None:
 
 
 @pytest.mark.behaviour("DL-15")
-def test_the_answer_to_an_upload_is_waited_for_until_what_the_system_took_can_be_there() -> None:
+def test_the_response_to_an_upload_is_awaited_for_as_long_as_the_buffered_data_may_take() -> None:
     assert upload_answer_s(0) == 0
     assert upload_answer_s(1_000_000) == pytest.approx(15.6, abs=0.1)
     assert upload_answer_s(10**9) == upload_answer_s(10**8), "no system keeps more than a few megabytes"

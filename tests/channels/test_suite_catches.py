@@ -1,4 +1,4 @@
-"""The conformance suite is worth something only if channels that break a promise fail it."""
+"""The conformance suite is useful only if channels that break the contract fail it."""
 
 from __future__ import annotations
 
@@ -86,54 +86,54 @@ async def bench_of(fake: FakeChannel) -> AsyncIterator[FakeBench]:
         await bench.close()
 
 
-async def test_acknowledging_before_the_commit_is_caught() -> None:
+async def test_an_acknowledgement_before_the_commit_is_detected() -> None:
     async with bench_of(AcknowledgesTooEarly()) as bench:
         with pytest.raises(AssertionError):
-            await SUITE.test_the_platform_hears_nothing_before_the_event_is_committed(bench, SuiteInbox())
+            await SUITE.test_the_platform_gets_no_acknowledgement_before_the_commit(bench, SuiteInbox())
         with pytest.raises(AssertionError):
             await SUITE.test_an_event_that_could_not_be_committed_is_not_acknowledged(bench, SuiteInbox())
 
 
-async def test_ids_that_change_from_delivery_to_delivery_are_caught() -> None:
+async def test_ids_that_change_between_deliveries_are_detected() -> None:
     async with bench_of(MakesUpIds()) as bench:
         with pytest.raises(AssertionError):
             await SUITE.test_the_same_event_twice_has_the_same_identity(bench, SuiteInbox())
 
 
-async def test_changing_the_text_is_caught() -> None:
+async def test_a_changed_text_is_detected() -> None:
     async with bench_of(ShortensText()) as bench:
         with pytest.raises(AssertionError):
             await SUITE.test_send_returns_a_receipt_and_the_person_sees_the_text_exactly(bench)
     async with bench_of(ShortensText()) as bench:
         with pytest.raises(AssertionError):
-            await SUITE.test_a_long_text_cut_as_the_channel_declares_arrives_complete_and_in_order(bench)
+            await SUITE.test_a_long_text_split_at_the_declared_limit_arrives_complete_and_in_order(bench)
 
 
-async def test_a_receipt_for_what_was_never_sent_is_caught() -> None:
+async def test_a_receipt_for_an_unsent_message_is_detected() -> None:
     async with bench_of(PretendsToBeUp()) as bench:
         with pytest.raises(pytest.fail.Exception):
-            await SUITE.test_a_message_that_nobody_can_get_is_surely_not_sent(bench)
+            await SUITE.test_a_send_to_an_unreachable_chat_certainly_failed(bench)
 
 
-async def test_a_receive_that_gives_up_is_caught() -> None:
+async def test_a_receive_that_gives_up_is_detected() -> None:
     async with bench_of(GivesUp()) as bench:
         with pytest.raises(AssertionError):
             await SUITE.test_an_awkward_text_from_a_person_does_not_break_the_channel(bench, SuiteInbox(), "")
 
 
-async def test_a_receive_that_returns_is_caught_also_where_there_is_no_host() -> None:
+async def test_a_receive_that_returns_is_detected_also_without_a_host() -> None:
     with pytest.raises(AssertionError, match="receive ended"):
         async with run_channel(Returns(), SuiteInbox()):
             pass
 
 
-async def test_a_receive_that_does_not_end_as_cancelled_is_caught() -> None:
+async def test_a_receive_that_does_not_end_as_cancelled_is_detected() -> None:
     async with bench_of(SwallowsCancellation()) as bench:
         with pytest.raises(pytest.fail.Exception):
             await SUITE.test_receive_can_be_cancelled_and_called_again(bench, SuiteInbox())
 
 
-async def test_a_connection_that_cannot_be_made_again_is_caught() -> None:
+async def test_a_connection_that_cannot_be_repeated_is_detected() -> None:
     async with bench_of(WorksOnce()) as bench:
         with pytest.raises(AssertionError):
             await SUITE.test_connected_can_be_entered_again(bench, SuiteInbox())

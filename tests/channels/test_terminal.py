@@ -1,4 +1,4 @@
-"""The terminal: the conformance suite, and what is the terminal's own."""
+"""The terminal channel: the conformance suite, and what is specific to the terminal."""
 
 from __future__ import annotations
 
@@ -128,10 +128,10 @@ class TestTerminalConforms(ChannelSuite):
         await bench.go_offline()
 
 
-# What clients say
+# Lines from clients
 
 
-async def test_a_message_says_who_wrote_it_and_in_which_chat(harness: TerminalBench, inbox: SuiteInbox) -> None:
+async def test_a_message_has_its_author_and_chat(harness: TerminalBench, inbox: SuiteInbox) -> None:
     async with run_receive_loop(harness, inbox):
         await harness.person_writes("hello", message_id="0001")
         event = await inbox.wait_for_accepted("hello")
@@ -140,7 +140,7 @@ async def test_a_message_says_who_wrote_it_and_in_which_chat(harness: TerminalBe
     assert (event.is_group, event.thread_id, event.chat_name) == (False, None, "terminal")
 
 
-async def test_a_client_that_gives_no_names_is_the_local_user_in_the_local_chat(
+async def test_a_client_without_names_is_the_local_user_in_the_local_chat(
     harness: TerminalBench, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -152,7 +152,7 @@ async def test_a_client_that_gives_no_names_is_the_local_user_in_the_local_chat(
 
 @pytest.mark.parametrize("line", GARBAGE, ids=[repr(line[:30]) for line in GARBAGE])
 @pytest.mark.content(ContentKind.UNREADABLE)
-async def test_a_line_that_makes_no_sense_is_answered_and_the_connection_stays(
+async def test_an_invalid_line_is_answered_and_the_connection_stays_open(
     harness: TerminalBench, inbox: SuiteInbox, line: bytes
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -164,7 +164,9 @@ async def test_a_line_that_makes_no_sense_is_answered_and_the_connection_stays(
     assert len(inbox.accepted) == 1
 
 
-async def test_a_message_before_hello_is_answered_with_what_to_say(harness: TerminalBench, tmp_path: Path) -> None:
+async def test_a_message_before_hello_is_answered_with_the_expected_line(
+    harness: TerminalBench, tmp_path: Path
+) -> None:
     async with harness.channel.connected():
         with socket.socket(socket.AF_UNIX) as client:
             client.connect(str(tmp_path / "terminal.sock"))
@@ -174,7 +176,7 @@ async def test_a_message_before_hello_is_answered_with_what_to_say(harness: Term
     assert json.loads(answer) == {"type": "error", "text": 'say {"type": "hello", …} first'}
 
 
-async def test_the_longest_line_is_taken_and_halves_of_characters_are_replaced(
+async def test_the_longest_line_is_accepted_and_lone_surrogates_are_replaced(
     harness: TerminalBench, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -185,7 +187,7 @@ async def test_the_longest_line_is_taken_and_halves_of_characters_are_replaced(
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_what_is_said_while_nobody_receives_waits_and_is_accepted_later(
+async def test_a_message_sent_before_receive_begins_is_accepted_later(
     harness: TerminalBench, person: TerminalTestClient, inbox: SuiteInbox
 ) -> None:
     async with harness.channel.connected():
@@ -198,7 +200,7 @@ async def test_what_is_said_while_nobody_receives_waits_and_is_accepted_later(
 
 
 @pytest.mark.behaviour("IN-01", "IN-07")
-async def test_a_message_that_could_not_be_committed_is_handed_in_again_before_the_next(
+async def test_a_message_that_could_not_be_committed_is_offered_again_before_the_next(
     harness: TerminalBench, person: TerminalTestClient, inbox: SuiteInbox
 ) -> None:
     inbox.fail_once()
@@ -212,7 +214,7 @@ async def test_a_message_that_could_not_be_committed_is_handed_in_again_before_t
     assert [event.text for event in inbox.accepted] == ["first", "second"]
 
 
-async def test_a_flood_that_nobody_commits_is_held_back_and_nothing_of_it_is_lost(
+async def test_a_flood_of_uncommitted_messages_is_throttled_and_none_is_lost(
     harness: TerminalBench, person: TerminalTestClient, inbox: SuiteInbox
 ) -> None:
     ids = [f"{number:05}" for number in range(1000)]
@@ -226,7 +228,7 @@ async def test_a_flood_that_nobody_commits_is_held_back_and_nothing_of_it_is_los
     assert person.accepted == ids
 
 
-# What is sent to clients
+# Lines to clients
 
 
 @pytest.mark.behaviour("DL-01")
@@ -259,7 +261,7 @@ async def test_only_an_acknowledgement_from_the_chat_itself_counts(tmp_path: Pat
         await asyncio.gather(person.disconnect(), stranger.disconnect())
 
 
-async def test_a_message_that_nobody_acknowledges_is_ambiguous_and_a_late_word_settles_it(tmp_path: Path) -> None:
+async def test_an_unacknowledged_message_is_ambiguous_until_a_late_acknowledgement(tmp_path: Path) -> None:
     channel, person, _ = _terminal(tmp_path)
     person.should_acknowledge = False
     async with channel.connected():
@@ -276,7 +278,7 @@ async def test_a_message_that_nobody_acknowledges_is_ambiguous_and_a_late_word_s
 
 
 @pytest.mark.behaviour("DL-04")
-async def test_a_chat_that_nobody_has_open_waits_even_when_another_chat_is_open(tmp_path: Path) -> None:
+async def test_a_message_to_a_chat_without_a_client_waits_even_if_another_chat_has_one(tmp_path: Path) -> None:
     channel, _, stranger = _terminal(tmp_path)
     async with channel.connected():
         await stranger.connect()
@@ -288,14 +290,16 @@ async def test_a_chat_that_nobody_has_open_waits_even_when_another_chat_is_open(
         await channel.send(CHAT, OutboundText(text="hi"), idempotency_key="k1")
 
 
-async def test_a_message_longer_than_a_line_is_refused(harness: TerminalBench, person: TerminalTestClient) -> None:
+async def test_a_message_longer_than_the_line_limit_is_refused(
+    harness: TerminalBench, person: TerminalTestClient
+) -> None:
     async with harness.channel.connected():
         await person.connect()
         with pytest.raises(RefusedHere):
             await harness.channel.send(CHAT, OutboundText(text="\n" * MAX_LINE_BYTES), idempotency_key="k1")
 
 
-async def test_a_client_that_stopped_reading_is_let_go_and_holds_nobody_up(tmp_path: Path) -> None:
+async def test_a_client_that_stopped_reading_is_disconnected_and_delays_nobody(tmp_path: Path) -> None:
     channel, person, _ = _terminal(tmp_path)
     async with channel.connected():
         await person.connect()
@@ -309,7 +313,7 @@ async def test_a_client_that_stopped_reading_is_let_go_and_holds_nobody_up(tmp_p
         await person.disconnect()
 
 
-async def test_typing_is_shown_in_the_chat_and_to_nobody_is_fine(
+async def test_typing_is_shown_in_its_chat_and_may_have_no_clients(
     harness: TerminalBench, person: TerminalTestClient
 ) -> None:
     assert isinstance(harness.channel, ShowsTyping)
@@ -324,7 +328,7 @@ async def test_typing_is_shown_in_the_chat_and_to_nobody_is_fine(
 # The socket
 
 
-async def test_only_the_own_user_may_open_the_socket_and_it_goes_with_the_channel(
+async def test_only_the_hosts_user_may_open_the_socket_which_is_deleted_with_the_channel(
     harness: TerminalBench, tmp_path: Path
 ) -> None:
     path = tmp_path / "terminal.sock"
@@ -333,7 +337,7 @@ async def test_only_the_own_user_may_open_the_socket_and_it_goes_with_the_channe
     assert not path.exists()
 
 
-async def test_a_socket_that_a_killed_host_left_is_replaced(harness: TerminalBench, tmp_path: Path) -> None:
+async def test_a_socket_left_by_a_killed_host_is_replaced(harness: TerminalBench, tmp_path: Path) -> None:
     leave_a_socket = "import socket, sys; socket.socket(socket.AF_UNIX).bind(sys.argv[1])"
     host = await asyncio.create_subprocess_exec(sys.executable, "-c", leave_a_socket, str(tmp_path / "terminal.sock"))
     assert await host.wait() == 0
@@ -350,7 +354,7 @@ async def test_a_socket_that_another_host_serves_is_left_alone(harness: Terminal
         await harness.go_online()
 
 
-async def test_a_file_that_is_no_socket_is_left_alone(harness: TerminalBench, tmp_path: Path) -> None:
+async def test_a_file_that_is_not_a_socket_is_left_alone(harness: TerminalBench, tmp_path: Path) -> None:
     (tmp_path / "terminal.sock").write_text("precious")
     with pytest.raises(ChannelError, match=r"terminal\.sock cannot be opened"):
         async with harness.channel.connected():
@@ -371,7 +375,7 @@ async def test_a_home_in_a_deep_folder_works(tmp_path: Path) -> None:
     assert not any(deep.iterdir())
 
 
-async def test_leaving_does_not_wait_for_clients_that_keep_their_end_open(
+async def test_closing_does_not_wait_for_clients_that_stay_connected(
     harness: TerminalBench, person: TerminalTestClient, inbox: SuiteInbox
 ) -> None:
     inbox.hold()
@@ -384,13 +388,13 @@ async def test_leaving_does_not_wait_for_clients_that_keep_their_end_open(
 
 
 def _terminal(runtime_dir: Path) -> tuple[TerminalChannel, TerminalTestClient, TerminalTestClient]:
-    """A terminal that does not wait long, somebody in its chat, and somebody in another."""
+    """A terminal channel with a short wait, a client in its chat, and a client in another."""
     path = runtime_dir / "terminal.sock"
     channel = TerminalChannel(path, ack_timeout_s=scaled_timeout(0.2))
     return channel, TerminalTestClient(path), TerminalTestClient(path, chat="other")
 
 
-async def test_clients_are_told_who_speaks_and_what_is_being_done(tmp_path: Path) -> None:
+async def test_clients_receive_the_speaker_and_the_current_activity(tmp_path: Path) -> None:
     channel = TerminalChannel(tmp_path / "terminal.sock")
     person = TerminalTestClient(tmp_path / "terminal.sock")
     async with channel.connected():
@@ -405,7 +409,7 @@ async def test_clients_are_told_who_speaks_and_what_is_being_done(tmp_path: Path
         await person.disconnect()
 
 
-async def test_clients_are_told_when_it_was_said(tmp_path: Path) -> None:
+async def test_clients_receive_the_time_of_each_message(tmp_path: Path) -> None:
     channel = TerminalChannel(tmp_path / "terminal.sock")
     person = TerminalTestClient(tmp_path / "terminal.sock")
     async with channel.connected():
@@ -416,9 +420,7 @@ async def test_clients_are_told_when_it_was_said(tmp_path: Path) -> None:
         await person.disconnect()
 
 
-async def test_what_waits_is_tried_when_somebody_opens_the_chat(
-    harness: TerminalBench, person: TerminalTestClient
-) -> None:
+async def test_opening_a_chat_retries_its_waiting_messages(harness: TerminalBench, person: TerminalTestClient) -> None:
     inbox = SuiteInbox()
     async with run_receive_loop(harness, inbox):
         assert inbox.reached_count == 1

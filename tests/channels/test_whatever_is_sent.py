@@ -1,4 +1,4 @@
-"""Whatever an app or a platform of the future puts into a message, reading it raises nothing, and says something."""
+"""Any content of a message, also of a future version of a platform, is read without an exception and described."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ _JSON = st.recursive(_LEAVES, lambda inner: st.lists(inner, max_size=3) | _objec
 
 @settings(max_examples=150, deadline=None)
 @given(text=_JSON, blocks=_JSON, attachments=_JSON, files=_JSON)
-def test_slack(text: Any, blocks: Any, attachments: Any, files: Any) -> None:
+def test_any_slack_content_is_parsed_without_an_exception(text: Any, blocks: Any, attachments: Any, files: Any) -> None:
     said = {"ts": "1.0", "user": "U1", "text": text, "blocks": blocks, "attachments": attachments, "files": files}
     message = slack._Message.model_validate(said)
     taken = slack.parse_content(message)
@@ -110,7 +110,7 @@ def test_slack(text: Any, blocks: Any, attachments: Any, files: Any) -> None:
     content=_JSON,
     rest=st.dictionaries(st.sampled_from(discord._CONTENT_FIELDS), _JSON, max_size=4),
 )
-def test_discord(content: Any, rest: dict[str, Any]) -> None:
+def test_any_discord_content_is_parsed_without_an_exception(content: Any, rest: dict[str, Any]) -> None:
     said: dict[str, object] = {
         "id": "1",
         "channel_id": "2",
@@ -124,7 +124,7 @@ def test_discord(content: Any, rest: dict[str, Any]) -> None:
     assert reading.to_text(message)
 
 
-def test_what_says_neither_who_nor_where_is_no_message() -> None:
+def test_a_payload_without_sender_and_chat_is_not_a_message() -> None:
     broken: list[object] = [None, [], {}, {"id": "1"}, "text"]
     for said in broken:
         try:

@@ -1,4 +1,4 @@
-"""The one list of words after a slash: what becomes of each of them, by role and place, and that the docs say so."""
+"""The list of commands: the classification of each by role and chat, and that the docs agree."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ ENOUGH = {
 
 
 def _expected(name: str, role: str) -> CommandDecision:
-    """What the gate of a wiring says, by the lists."""
+    """The expected classification according to the lists."""
     rights = ROLES[role]
     is_admin = role in ENOUGH[RequiredRole.ADMIN]
     order = ParsedCommand(name, is_admin, roles=frozenset(rights))
@@ -58,7 +58,7 @@ def _expected(name: str, role: str) -> CommandDecision:
 @pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("role", ROLES)
 @pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
-def test_every_listed_word_comes_to_what_the_lists_say_for_every_role(name: str, role: str) -> None:
+def test_every_listed_command_is_classified_as_listed_for_every_role(name: str, role: str) -> None:
     for text in (f"/{name}", f" /{name.upper()}@the_bot "):
         assert classify_command(text, is_admin=role in ENOUGH[RequiredRole.ADMIN], roles=ROLES[role]) == _expected(
             name, role
@@ -67,10 +67,10 @@ def test_every_listed_word_comes_to_what_the_lists_say_for_every_role(name: str,
 
 @pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
-def test_a_word_with_another_bots_name_behind_it_is_none_of_the_hosts_but_never_gets_past_what_is_kept_from_agents(
+def test_an_agent_command_addressed_to_another_bot_is_discarded_and_a_host_command_passes_as_text(
     name: str,
 ) -> None:
-    """In a group where nobody mentioned us: what is behind the word is not our name."""
+    """In a group, without a mention of this bot."""
     expected = Discard(f"/{name} is for another bot") if name in AGENT_COMMANDS else PassThrough()
     for is_admin in (True, False):
         assert classify_command(f"/{name}@another_bot", is_admin=is_admin, is_addressed=False) == expected
@@ -86,19 +86,19 @@ def test_everything_else_is_an_ordinary_message(text: str, role: str) -> None:
 
 @pytest.mark.behaviour("AC-06")
 @pytest.mark.parametrize("name", [*AGENT_COMMANDS, *chat_commands(), *host_commands()])
-def test_the_hosts_commands_are_for_the_reception_where_we_are_spoken_to_and_no_other_word_is(name: str) -> None:
+def test_host_commands_are_host_requests_only_where_the_bot_is_addressed(name: str) -> None:
     is_the_hosts = name in host_commands()
-    assert typed(said(name)) is is_the_hosts
-    assert typed(said(name, is_group=True, mentions_bot=True)) is is_the_hosts
-    assert not typed(said(name, is_group=True))
-    assert not typed(said(name, kind=EventKind.EDIT))
+    assert typed(command_event(name)) is is_the_hosts
+    assert typed(command_event(name, is_group=True, mentions_bot=True)) is is_the_hosts
+    assert not typed(command_event(name, is_group=True))
+    assert not typed(command_event(name, kind=EventKind.EDIT))
 
 
 def typed(event: InboundEvent) -> bool:
     return parse_host_command(event) is not None
 
 
-def said(
+def command_event(
     name: str, *, is_group: bool = False, mentions_bot: bool = False, kind: EventKind = EventKind.MESSAGE
 ) -> InboundEvent:
     return InboundEvent(
@@ -114,7 +114,7 @@ def said(
 
 
 @pytest.mark.behaviour("AC-06")
-def test_the_page_about_commands_tells_of_every_word_of_the_lists() -> None:
+def test_the_page_about_commands_lists_every_command() -> None:
     page = PAGE.read_text(encoding="utf-8")
     for name, foreign in AGENT_COMMANDS.items():
         what = "vanishes" if foreign.disposition is Disposition.DISCARDED else "for admins"

@@ -1,4 +1,4 @@
-"""What /cost says, and to whom: as far as it is on record, and of agents that are theirs to know of."""
+"""What /cost reports, and to whom: only recorded costs, and only of the agents that the person may see."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def took(store: Store, turn: str, folder: str, ago: timedelta, usage: Usag
         await turn_costs.save(tx, SessionId("s1"), agent_group=folder, usages={turn: usage}, now=NOW - ago)
 
 
-async def said(store: Store, actor: Actor = LOCAL) -> Sequence[str]:
+async def cost_lines(store: Store, actor: Actor = LOCAL) -> Sequence[str]:
     seen = await COMMAND.run_prefetch(store.reports, NOW, BERLIN)
     async with store.transaction() as tx:
         asked = HostCommandInvocation(tx=tx, actor=actor, now=NOW, zone=BERLIN, prefetched=seen)
@@ -52,12 +52,12 @@ def admin(group: int | None) -> Actor:
     return Actor(id="fake:a", name="Ann", grants=[grant])
 
 
-async def test_turns_are_summed_by_agent_and_span_and_dollars_are_said_where_they_are_known(store: Store) -> None:
+async def test_turns_are_summed_by_agent_and_period_with_dollars_where_known(store: Store) -> None:
     await took(store, "t1", "main", timedelta(hours=1), Usage(tokens_in=1500, tokens_out=20, cost_usd=0.25))
     await took(store, "t2", "main", timedelta(days=3), Usage(tokens_in=500, tokens_out=30, tokens_cached=9))
     await took(store, "t3", "work", timedelta(days=20), Usage(tokens_in=2_000_000, tokens_out=1))
     await took(store, "t4", "work", timedelta(days=31), Usage(tokens_in=1, tokens_out=1, cost_usd=99))
-    assert await said(store) == [
+    assert await cost_lines(store) == [
         "main:",
         "- today: 1 turn, tokens 1.5 k in, 0 cached, 20 out, about $0.25",
         "- 7 days: 2 turns, tokens 2.0 k in, 9 cached, 50 out, about $0.25",
@@ -73,48 +73,48 @@ async def test_turns_are_summed_by_agent_and_span_and_dollars_are_said_where_the
     ]
 
 
-async def test_a_turn_that_is_told_of_again_counts_once_and_as_told_last(store: Store) -> None:
+async def test_a_repeated_usage_report_of_a_turn_counts_once_with_its_latest_values(store: Store) -> None:
     for tokens in (10, 40):
         await took(store, "t1", "main", timedelta(hours=1), Usage(tokens_in=tokens, tokens_out=1))
-    lines = await said(store)
+    lines = await cost_lines(store)
     assert lines[1] == "- today: 1 turn, tokens 40 in, 0 cached, 1 out"
     assert lines[-1] == "On record since 2026-01-02."
 
 
-async def test_today_begins_at_midnight_where_people_are(store: Store) -> None:
+async def test_today_begins_at_midnight_in_the_configured_time_zone(store: Store) -> None:
     await took(store, "t1", "main", timedelta(hours=12, minutes=30), Usage(tokens_in=1, tokens_out=1))
     await took(store, "t2", "main", timedelta(hours=13, minutes=30), Usage(tokens_in=1, tokens_out=1))
-    assert (await said(store))[1].startswith("- today: 1 turn,")
+    assert (await cost_lines(store))[1].startswith("- today: 1 turn,")
 
 
-async def test_an_admin_of_one_agent_is_told_of_that_one(store: Store) -> None:
+async def test_an_admin_of_one_agent_sees_the_costs_of_that_agent_only(store: Store) -> None:
     for number, folder in enumerate(("main", "work", "gone")):
         await took(store, f"t{number}", folder, timedelta(hours=1), Usage(tokens_in=1, tokens_out=1))
-    titles = [line for line in await said(store, admin(2)) if line.endswith(":")]
+    titles = [line for line in await cost_lines(store, admin(2)) if line.endswith(":")]
     assert titles == ["work:"]
-    everywhere = [line for line in await said(store, admin(None)) if line.endswith(":")]
+    everywhere = [line for line in await cost_lines(store, admin(None)) if line.endswith(":")]
     assert everywhere == ["gone:", "main:", "work:", "Together:"]
-    assert await said(store, admin(7)) == [NO_USAGE_TEXT]
+    assert await cost_lines(store, admin(7)) == [NO_USAGE_TEXT]
 
 
-async def test_who_had_turns_that_took_nothing_or_long_ago_is_not_told_that_there_were_none(store: Store) -> None:
-    """The demo's turns take nothing, so none of them is on record."""
+async def test_turns_without_usage_or_long_ago_are_not_reported_as_no_turns_at_all(store: Store) -> None:
+    """Turns of the demo provider have no usage and are not recorded."""
     await took(store, "t1", "main", timedelta(days=31), Usage(tokens_in=1, tokens_out=1))
-    assert await said(store) == ["In the last 30 days no turn took any tokens of a model."]
+    assert await cost_lines(store) == ["In the last 30 days no turn took any tokens of a model."]
 
 
-async def test_many_agents_are_the_dearest_and_a_sum(store: Store) -> None:
+async def test_many_agents_are_shown_as_the_most_expensive_ones_and_a_sum(store: Store) -> None:
     for number in range(9):
         usage = Usage(tokens_in=1, tokens_out=1, cost_usd=number)
         await took(store, f"t{number}", f"a{number}", timedelta(hours=1), usage)
-    titles = [line for line in await said(store) if line.endswith(":")]
+    titles = [line for line in await cost_lines(store) if line.endswith(":")]
     assert titles == ["a8:", "a7:", "a6:", "a5:", "a4:", "a3:", "All 9 together:"]
 
 
-async def test_a_container_that_claims_more_than_can_be_counted_costs_nobody_the_answer(store: Store) -> None:
-    """A sum that the database refuses would be tried again for ever, and the whole chat would wait behind it."""
+async def test_an_uncountable_usage_report_still_gets_an_answer(store: Store) -> None:
+    """A sum that the database refuses would be retried for ever and block the chat."""
     most = Usage(tokens_in=MAX_SEQ, tokens_out=MAX_SEQ, tokens_cached=MAX_SEQ, cost_usd=float(MAX_SEQ - 1))
     async with store.transaction() as tx:
         usages = {f"t{number}": most for number in range(1030)}
         await turn_costs.save(tx, SessionId("s1"), agent_group="main", usages=usages, now=NOW)
-    assert (await said(store))[1].startswith("- today: 1030 turns")
+    assert (await cost_lines(store))[1].startswith("- today: 1030 turns")

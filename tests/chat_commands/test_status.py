@@ -1,4 +1,4 @@
-"""What /status says, as a table: words for people, times in their zone."""
+"""The answer to /status, as a table: plain sentences, times in the person's zone."""
 
 from __future__ import annotations
 
@@ -71,5 +71,5 @@ REMINDER = make_active_task(datetime(2026, 1, 3, 8, 0, tzinfo=UTC), content="wat
         ),
     ],
 )
-def test_status_is_words_for_people(facts: StatusFacts, expected: list[str]) -> None:
+def test_status_is_formatted_as_plain_sentences(facts: StatusFacts, expected: list[str]) -> None:
     assert format_status(facts).splitlines() == expected

@@ -1,4 +1,4 @@
-"""The program nanohost as a person runs it: its own process, a home of its own, agents as plain demo processes."""
+"""The program nanohost as a person runs it: a process, a home of its own, agents as plain demo processes."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from tests.support.fork_server import ForkedNanohost, can_fork
 
 @dataclass(frozen=True, slots=True)
 class Shell:
-    """Where commands are typed."""
+    """A shell in which commands are typed."""
 
     home: Path
 
     @contextmanager
     def start(self, *words: str, program: Sequence[str] = (), **environ: str) -> Iterator[subprocess.Popen[str]]:
-        """Begin a command, by way of another program if one is named, and do not wait for it. Whoever leaves ends it
-        first, or is seen to fail: it is killed. It is forked where that makes no difference."""
+        """Start a command, through another program if one is named, without waiting for it. When the block ends before
+        the command, the test has failed, and the command is killed. It is forked where that makes no difference."""
         settings = {
             "PATH": os.environ["PATH"],
             "NANOHOST_HOME": str(self.home),
@@ -61,7 +61,7 @@ class Shell:
 
 @dataclass(frozen=True, slots=True)
 class CommandResult:
-    """What came of a command."""
+    """The exit code and output of a command."""
 
     code: int
     out: str
@@ -106,6 +106,6 @@ def _event_names(lines: Sequence[str] | Any) -> list[str]:
 
 
 def _stop_containers(shell: Shell) -> None:
-    """Containers outlive their host on purpose: a chat, which takes its own along, adopts and ends them."""
+    """Containers outlive their host on purpose: a chat, which stops its own containers, adopts and stops them."""
     if list(shell.home.glob("sessions/*/*")):
         shell.run("chat", "--once", "bye")

@@ -1,4 +1,4 @@
-"""A pseudo-terminal with the program in it, and what a person sees on its screen, as text."""
+"""A pseudo-terminal that runs the program, and the text on its screen."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ ENTER, CTRL_C, CTRL_D, UP, LEFT, ALT_ENTER = "\r", "\x03", "\x04", "\x1b[A", "\x
 
 
 def bracketed_paste(text: str) -> str:
-    """As a terminal sends what was pasted."""
+    """The bytes that a terminal sends for pasted text."""
     return f"\x1b[200~{text}\x1b[201~"
 
 
 @dataclass(slots=True)
 class Terminal:
-    """`screen` is what is seen; `raw` all that the program has written."""
+    """`screen` is the visible text; `raw` is everything that the program has written."""
 
     process: subprocess.Popen[bytes]
     master: int
@@ -57,7 +57,7 @@ class Terminal:
         self.screen.resize(LINES, columns)
 
     def lines(self) -> list[str]:
-        """What stands there, from the first line that ever did, without empty ones at the end."""
+        """The lines on the screen, from the first line that was ever shown, without empty ones at the end."""
         columns = range(self.screen.columns)
         above = ["".join(line[column].data for column in columns) for line in self.screen.history.top]
         shown = [line.rstrip() for line in [*above, *self.screen.display]]
@@ -69,7 +69,7 @@ class Terminal:
         return "\n".join(self.lines())
 
     def wait_until(self, happened: Callable[[str], bool], *, timeout_s: float = HANG_TIMEOUT_S) -> str:
-        """Read until the screen is so; returns it."""
+        """Read until the screen fulfils the condition; returns it."""
         wait_for_exit = time.monotonic() + scaled_timeout(timeout_s)
         while not happened(self.text()):
             assert time.monotonic() < wait_for_exit, f"never happened; the screen:\n{self.text()}"
@@ -80,14 +80,14 @@ class Terminal:
         return self.wait_until(lambda text: all(word in text for word in words))
 
     def ends(self) -> int:
-        """The exit code, when the program has ended and all it wrote is read."""
+        """Wait for the end of the program and of its output; returns the exit code."""
         ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
         while self._read(0.5) and time.monotonic() < ends:
             pass
         return self.process.wait(scaled_timeout(HANG_TIMEOUT_S))
 
     def _read(self, timeout_s: float) -> bool:
-        """False: nothing more will come."""
+        """Returns False at the end of the output."""
         if not select.select([self.master], [], [], timeout_s)[0]:
             return self.process.poll() is None
         try:
@@ -103,11 +103,11 @@ class Terminal:
 def run_nanohost_in_terminal(
     home: Path, *words: str, term: str = "xterm-256color", **environ: str
 ) -> Iterator[Terminal]:
-    """`nanohost` with these words in a terminal of its own."""
+    """Run `nanohost` with these arguments in a terminal of its own."""
     settings = {
         "PATH": os.environ["PATH"],
         "TERM": term,
-        "NANOHOST_TIMEZONE": "UTC",  # or a machine in UTC would ask for it first
+        "NANOHOST_TIMEZONE": "UTC",  # otherwise a machine in UTC would ask for it first
         "LANG": "C.UTF-8",
         "NANOHOST_HOME": str(home),
         "NANOHOST_RUNTIME": "process",
@@ -122,7 +122,7 @@ def run_nanohost_in_terminal(
 def run_in_terminal(
     command: Sequence[str], environ: Mapping[str, str], *, columns: int = COLUMNS, folder: Path | None = None
 ) -> Iterator[Terminal]:
-    """Any program in a terminal of its own; nanohost is forked where that makes no difference."""
+    """Run any program in a terminal of its own; nanohost is forked where that makes no difference."""
     master, slave = os.openpty()
     fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", LINES, columns, 0, 0))
     options: dict[str, Any] = {"stdin": slave, "stdout": slave, "stderr": slave, "env": environ, "cwd": folder}
@@ -135,7 +135,7 @@ def run_in_terminal(
     try:
         yield Terminal(process, master, pyte.HistoryScreen(columns, LINES, history=2000))
     finally:
-        os.close(master)  # its window is gone: it ends in order, and takes its containers along
+        os.close(master)  # the terminal is closed: the program ends in order, and stops its containers
         try:
             process.wait(scaled_timeout(HANG_TIMEOUT_S))
         except subprocess.TimeoutExpired:

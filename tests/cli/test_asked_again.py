@@ -1,4 +1,4 @@
-"""What a person typed and does not work: they are asked again, in the same terminal."""
+"""A person is asked again, in the same terminal, when what they typed does not work."""
 
 from __future__ import annotations
 
@@ -51,11 +51,11 @@ def answers(person: Terminal, *tokens: str) -> str:
         person.wait_until(lambda text, number=number: text.count("token:") == number)  # type: ignore[misc]
         person.send_line(token)
     person.ends()
-    return " ".join(person.raw.decode().split())  # lines are broken for the screen
+    return " ".join(person.raw.decode().split())  # lines are wrapped for the screen
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_channel_that_does_not_work_is_asked_for_again_and_nothing_is_saved_before(home: Path) -> None:
+def test_a_channel_whose_token_fails_is_asked_for_again_and_nothing_is_saved_before(home: Path) -> None:
     with run_nanohost_in_terminal(home, "channels", "create", "pigeon") as person:
         text = answers(person, "moo", "coo")
         assert "the loft does not know this token. Nothing was saved. Once more (Ctrl-C leaves):" in text
@@ -65,7 +65,7 @@ def test_a_channel_that_does_not_work_is_asked_for_again_and_nothing_is_saved_be
 
 
 @pytest.mark.behaviour("OP-05")
-def test_after_three_answers_it_ends_and_says_that_nothing_was_saved(home: Path) -> None:
+def test_after_three_failed_answers_the_setup_ends_without_saving(home: Path) -> None:
     with run_nanohost_in_terminal(home, "channels", "create", "pigeon") as person:
         text = answers(person, "moo", "baa", "woof")
         assert text.count("Nothing was saved. Once more") == 2
@@ -75,7 +75,7 @@ def test_after_three_answers_it_ends_and_says_that_nothing_was_saved(home: Path)
 
 
 @pytest.mark.behaviour("OP-05")
-def test_who_cannot_be_asked_is_no_reason_to_type_the_token_again(home: Path) -> None:
+def test_an_unreachable_platform_is_no_reason_to_ask_for_the_token_again(home: Path) -> None:
     with run_nanohost_in_terminal(home, "channels", "create", "pigeon") as person:
         assert "the loft cannot be seen; nothing was saved" in answers(person, "fog")
         assert person.ends() == 1

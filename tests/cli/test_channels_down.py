@@ -1,4 +1,4 @@
-"""A conversation in the terminal begins with what is wrong with the channels."""
+"""A chat in the terminal begins with problems of the channels."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def create(context):
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_channel_that_is_refused_is_told_when_a_conversation_begins(shell: Shell) -> None:
+def test_a_failed_channel_is_mentioned_when_a_chat_begins(shell: Shell) -> None:
     (shell.home / "channels").mkdir(parents=True)
     (shell.home / "channels" / "pigeon.py").write_text(PIGEON)
     (shell.home / "nanohost.toml").write_text('[channels.pigeon]\ntoken = "coo"\n')

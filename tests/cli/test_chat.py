@@ -17,25 +17,25 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 
-def test_a_first_chat_needs_no_preparation_and_prints_the_reply_alone(shell: Shell) -> None:
+def test_a_first_chat_needs_no_preparation_and_prints_only_the_reply(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "hello world")
     assert (typed.code, typed.out) == (0, "You said: hello world\n")
     assert "process, demo" in typed.err
     assert (shell.home / "groups" / "main" / "CLAUDE.md").exists()
 
 
-def test_what_to_say_can_come_from_standard_input(shell: Shell) -> None:
+def test_the_message_can_come_from_standard_input(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "-", stdin="two\nlines")
     assert (typed.code, typed.out) == (0, "You said: two\nlines\n")
 
 
-def test_a_conversation_from_a_pipe_gets_all_its_answers(shell: Shell) -> None:
+def test_a_piped_conversation_gets_all_its_answers(shell: Shell) -> None:
     typed = shell.run("chat", stdin="first\n\nsecond\n")
     assert typed.code == 0
     assert [line for line in typed.out.splitlines() if line] == ["You said: first", "You said: second"]
 
 
-def test_a_question_that_comes_before_the_answer_to_an_earlier_line_does_not_end_a_conversation_from_a_pipe(
+def test_a_question_before_the_answer_to_an_earlier_line_does_not_end_a_piped_conversation(
     shell: Shell,
 ) -> None:
     typed = shell.run("chat", stdin="hello there\nask me\n")
@@ -44,7 +44,7 @@ def test_a_question_that_comes_before_the_answer_to_an_earlier_line_does_not_end
     assert "Which one do you like best?" in typed.out
 
 
-async def test_a_pipe_whose_answer_does_not_come_is_told_so_and_is_exit_code_one(
+async def test_a_pipe_without_an_answer_in_time_ends_with_exit_code_one(
     shell: Shell, daemon: Daemon, capsys: pytest.CaptureFixture[str]
 ) -> None:
     shell.run_json("agents", "create", "main")
@@ -55,19 +55,19 @@ async def test_a_pipe_whose_answer_does_not_come_is_told_so_and_is_exit_code_one
     assert "No answer within 0.3 s to 1 of your messages" in capsys.readouterr().err
 
 
-def test_a_pipe_with_a_mistyped_command_says_the_rest_and_is_exit_code_one(shell: Shell) -> None:
+def test_a_pipe_with_a_mistyped_command_sends_the_rest_and_ends_with_exit_code_one(shell: Shell) -> None:
     typed = shell.run("chat", stdin="/stauts\n/etc/hosts is a path\n")
     assert (typed.code, typed.out) == (1, "You said: /etc/hosts is a path\n")
     assert "There is no command /stauts. Did you mean /status?" in typed.err
 
 
-def test_in_a_pipe_too_a_word_that_is_typed_again_goes_to_the_agent(shell: Shell) -> None:
+def test_a_repeated_unknown_command_in_a_pipe_goes_to_the_agent(shell: Shell) -> None:
     typed = shell.run("chat", stdin="/stauts\n/stauts\n")
     assert (typed.code, typed.out) == (0, "You said: /stauts\n")
 
 
 @pytest.mark.parametrize("word", ["exit", "Quit"])
-def test_the_word_that_other_programs_are_left_with_is_asked_about(shell: Shell, word: str) -> None:
+def test_quit_words_of_other_programs_are_queried(shell: Shell, word: str) -> None:
     typed = shell.run("chat", stdin=f"{word}\n")
     assert (typed.code, typed.out) == (1, "")
     assert "To leave, type /quit. The same again goes to the agent as it is." in typed.err
@@ -82,7 +82,7 @@ def test_the_word_that_other_programs_are_left_with_is_asked_about(shell: Shell,
         ("exit\nexit\nexit\n/stauts\n", 1, 3, 1),
     ],
 )
-def test_each_word_that_is_none_is_asked_about_anew_and_fails_a_pipe_until_it_is_typed_again(
+def test_each_unknown_command_is_queried_again_and_fails_a_pipe_unless_repeated(
     shell: Shell, stdin: str, code: int, asked: int, said: int
 ) -> None:
     typed = shell.run("chat", stdin=stdin)
@@ -90,9 +90,7 @@ def test_each_word_that_is_none_is_asked_about_anew_and_fails_a_pipe_until_it_is
 
 
 @pytest.mark.parametrize(("line", "is_told"), [("/help", True), (" /HELP ", True), ("/help me with a letter", False)])
-def test_what_is_for_this_terminal_stands_below_the_answer_to_help_alone(
-    shell: Shell, line: str, is_told: bool
-) -> None:
+def test_hints_about_the_terminal_follow_the_answer_to_help_only(shell: Shell, line: str, is_told: bool) -> None:
     assert ("this is for this terminal" in shell.run("chat", stdin=f"{line}\n").err) is is_told
 
 
@@ -102,7 +100,7 @@ def test_quit_leaves(shell: Shell) -> None:
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("once", [True, False])
-def test_who_plans_something_is_told_that_no_host_stays_to_do_it(shell: Shell, once: bool) -> None:
+def test_a_person_who_plans_a_task_is_told_that_no_host_stays_to_run_it(shell: Shell, once: bool) -> None:
     wish = "remind me in 600s to drink water"
     typed = shell.run("chat", "--once", wish) if once else shell.run("chat", stdin=f"{wish}\n")
     assert (typed.code, "No host stays" in typed.out) == (0, False)
@@ -111,20 +109,20 @@ def test_who_plans_something_is_told_that_no_host_stays_to_do_it(shell: Shell, o
 
 
 @pytest.mark.behaviour("OP-05")
-def test_beside_a_host_that_runs_nothing_is_left_behind(shell: Shell, daemon: Daemon) -> None:
+def test_with_a_running_host_a_chat_does_not_warn_that_no_host_stays(shell: Shell, daemon: Daemon) -> None:
     shell.run("chat", "--once", "hello")
     assert "No host stays" not in shell.run("chat", "--once", "remind me in 600s to drink water").err
 
 
 @pytest.mark.behaviour("OP-05")
-def test_what_the_terminal_cannot_carry_is_told_at_once(shell: Shell) -> None:
+def test_a_line_too_long_for_the_terminal_channel_is_reported_at_once(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "-", stdin="x" * 1_200_000)
     assert (typed.code, typed.out) == (1, "")
     assert "a line may be at most" in typed.err
 
 
 @pytest.mark.behaviour("OP-05")
-def test_no_reply_in_time_is_told_and_is_exit_code_one(shell: Shell) -> None:
+def test_a_missing_reply_is_reported_with_exit_code_one(shell: Shell) -> None:
     shell.run_json("agents", "create", "main")
     shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--engage", "pattern:^x"
@@ -136,21 +134,23 @@ def test_no_reply_in_time_is_told_and_is_exit_code_one(shell: Shell) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-def test_nothing_to_say_is_a_usage_error(shell: Shell) -> None:
+def test_an_empty_message_is_a_usage_error(shell: Shell) -> None:
     for typed in (shell.run("chat", "--once", " "), shell.run("chat", "--once", "-")):
         assert (typed.code, typed.out) == (2, "")
         assert "nothing to say" in typed.err
 
 
 @pytest.mark.parametrize("limit", ["-1", "0", "nan", "inf"])
-def test_a_limit_that_never_ends_or_has_ended_is_a_usage_error(shell: Shell, limit: str) -> None:
+def test_a_timeout_that_is_not_a_positive_number_is_a_usage_error(shell: Shell, limit: str) -> None:
     typed = shell.run("chat", "--once", "hello", f"--timeout={limit}")
     assert typed.code == 2
     assert f"'{limit}' is not a number of seconds" in typed.err
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
-def test_what_a_locale_cannot_carry_harms_nothing(shell: Shell, tmp_path: Path, encoding: str) -> None:
+def test_text_that_the_locale_cannot_encode_does_not_break_the_chat(
+    shell: Shell, tmp_path: Path, encoding: str
+) -> None:
     said = tmp_path / "said"
     said.write_bytes(b"bad \xff byte\n")
     with said.open("rb") as stdin:
@@ -172,14 +172,14 @@ def test_what_a_locale_cannot_carry_harms_nothing(shell: Shell, tmp_path: Path, 
     assert b"Traceback" not in typed.stderr
 
 
-def test_what_the_host_of_a_chat_logs_is_in_the_home(shell: Shell) -> None:
+def test_the_log_of_a_chats_own_host_is_in_the_home(shell: Shell) -> None:
     typed = shell.run("chat", stdin="hello\n")
     log = (shell.home / "run" / "chat.log").read_text()
     assert "host_ready" in log
     assert "host_ready" not in typed.err
 
 
-def test_a_host_that_goes_and_comes_back_is_told_and_answers(shell: Shell, daemon: Daemon) -> None:
+def test_a_host_that_restarts_is_reported_and_answers_again(shell: Shell, daemon: Daemon) -> None:
     with shell.start("chat") as chat:
         assert chat.stdin is not None
         assert chat.stderr is not None
@@ -196,7 +196,7 @@ def test_a_host_that_goes_and_comes_back_is_told_and_answers(shell: Shell, daemo
     assert "are you there?" in out
 
 
-def test_a_message_that_no_host_took_is_not_silently_forgotten(shell: Shell, daemon: Daemon) -> None:
+def test_a_message_that_no_host_accepted_is_reported(shell: Shell, daemon: Daemon) -> None:
     with shell.start("chat") as chat:
         assert chat.stderr is not None
         assert "Talking to" in chat.stderr.readline()
@@ -206,7 +206,7 @@ def test_a_message_that_no_host_took_is_not_silently_forgotten(shell: Shell, dae
     assert "no host took them: 1 of your messages" in err
 
 
-def test_a_window_that_is_closed_ends_the_chat_and_its_containers(shell: Shell) -> None:
+def test_a_closed_window_ends_the_chat_and_its_containers(shell: Shell) -> None:
     pid, terminal = pty.fork()
     if pid == 0:
         os.execve(

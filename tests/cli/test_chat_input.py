@@ -1,4 +1,4 @@
-"""What is typed in a conversation and is for this terminal."""
+"""Lines typed in a chat that are for this terminal."""
 
 from __future__ import annotations
 
@@ -27,12 +27,12 @@ from nanohost.cli.chat_input import is_for_host, is_quit_command, suggest_comman
         ("", None),
     ],
 )
-def test_a_word_that_is_nearly_a_command_is_taken_for_it_and_nothing_else_is(text: str, meant: str | None) -> None:
+def test_a_near_miss_of_a_command_is_suggested_and_nothing_else_is(text: str, meant: str | None) -> None:
     assert suggest_command(text) == meant
 
 
 @pytest.mark.parametrize("name", [*chat_commands(), *host_commands(), "compact", "login", "quit", "exit"])
-def test_no_command_is_taken_for_another(name: str) -> None:
+def test_no_command_is_mistaken_for_another(name: str) -> None:
     assert suggest_command(f"/{name}") is None
 
 
@@ -53,11 +53,11 @@ def test_no_command_is_taken_for_another(name: str) -> None:
         ("/", False),
     ],
 )
-def test_what_the_host_may_answer_begins_with_a_command_that_there_is(text: str, is_so: bool) -> None:
+def test_only_a_line_with_an_existing_command_is_for_the_host(text: str, is_so: bool) -> None:
     assert is_for_host(text, ["tally"]) is is_so
 
 
-def test_a_command_of_the_installs_own_is_taken_for_no_other_and_may_be_meant() -> None:
+def test_an_installed_command_is_not_corrected_and_can_be_suggested() -> None:
     assert suggest_command("/stats", ["stats"]) is None
     assert suggest_command("/stast", ["stats"]) == "stats"
 
@@ -65,5 +65,5 @@ def test_a_command_of_the_installs_own_is_taken_for_no_other_and_may_be_meant() 
 @pytest.mark.parametrize(
     ("text", "is_left"), [("/quit", True), (" /EXIT\n", True), ("/quit now", False), ("quit", False)]
 )
-def test_leaving_is_a_word_of_its_own(text: str, is_left: bool) -> None:
+def test_quit_is_recognised_as_a_command_of_its_own(text: str, is_left: bool) -> None:
     assert is_quit_command(text) is is_left

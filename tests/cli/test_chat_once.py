@@ -1,4 +1,4 @@
-"""nanohost chat --once beside a host that has other things to say, too: the reply is what answers what was typed."""
+"""nanohost chat --once beside a host with other messages: the reply is the answer to what was typed."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ AWAY = "I cannot reach the service that I think with. I keep your message and tr
 
 
 class Host(SuiteInbox):
-    """Satisfies Inbox: says what it is told to say when something was typed; `{id}` is the id of that."""
+    """Satisfies Inbox: answers a message with prepared messages; `{id}` is the id of the message."""
 
     def __init__(self, channel: TerminalChannel, *says: OutboundText) -> None:
         super().__init__()
@@ -74,7 +74,7 @@ class Host(SuiteInbox):
                 await asyncio.gather(*self._tasks, return_exceptions=True)
 
 
-async def asked(
+async def chat_once(
     home: Home, *says: OutboundText, text: str = "what is on my list?", timeout_s: float = HANG_TIMEOUT_S
 ) -> int:
     async with Host(TerminalChannel(home.run_dir / "terminal.sock"), *says).serving():
@@ -91,19 +91,17 @@ async def home(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Home:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_reminder_that_falls_due_meanwhile_is_not_the_reply(
-    home: Home, capsys: pytest.CaptureFixture[str]
-) -> None:
+async def test_a_reminder_due_meanwhile_is_not_the_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     earlier = OutboundText(text="an old answer", reply_to="0000", agent="main")
-    assert await asked(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}", agent="main")) == 0
+    assert await chat_once(home, earlier, REMINDER, OutboundText(text="Nothing.", reply_to="{id}", agent="main")) == 0
     told = capsys.readouterr()
     assert told.out == "Nothing.\n"
     assert told.err.splitlines() == ["(earlier) an old answer", "(meanwhile) Reminder: tea"]
 
 
-async def test_a_reminder_alone_is_no_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+async def test_a_reminder_alone_is_not_a_reply(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(NanohostError, match=r"no reply within 0\.5 s"):
-        await asked(home, REMINDER, timeout_s=0.5)
+        await chat_once(home, REMINDER, timeout_s=0.5)
     assert capsys.readouterr().out == ""
 
 
@@ -120,27 +118,27 @@ async def test_a_reminder_alone_is_no_reply(home: Home, capsys: pytest.CaptureFi
         ("/", False),
     ],
 )
-async def test_a_notice_of_the_host_is_no_reply(
+async def test_a_notice_of_the_host_is_not_a_reply(
     home: Home, capsys: pytest.CaptureFixture[str], text: str, is_trouble: bool
 ) -> None:
     with pytest.raises(NanohostError, match="I cannot reach the service"):
-        await asked(home, OutboundText(text=AWAY, reply_to="{id}", is_trouble=is_trouble), text=text)
+        await chat_once(home, OutboundText(text=AWAY, reply_to="{id}", is_trouble=is_trouble), text=text)
     assert capsys.readouterr().out == ""
 
 
 @pytest.mark.parametrize("text", [" /status", "/Status", "/status@a_bot", "/pause 2h", "/compact now", "/tally"])
-async def test_what_the_host_answers_to_a_command_is_a_reply(
+async def test_the_hosts_answer_to_a_command_is_a_reply(
     home: Home, capsys: pytest.CaptureFixture[str], text: str
 ) -> None:
     home.chat_commands.mkdir()
     (home.chat_commands / "tally.py").write_text(STATS.replace("stats", "tally"))
     says = OutboundText(text="I am not doing anything.", reply_to="{id}")
-    assert await asked(home, says, text=text) == 0
+    assert await chat_once(home, says, text=text) == 0
     assert capsys.readouterr().out == "I am not doing anything.\n"
 
 
 @pytest.mark.behaviour("OP-05")
-def test_while_all_is_paused_nothing_is_on_standard_output(shell: Shell) -> None:
+def test_during_a_pause_nothing_is_written_to_standard_output(shell: Shell) -> None:
     shell.run_json("terminal", "setup")
     assert shell.run("pause").code == 0
     typed = shell.run("chat", "--once", "hello")
@@ -148,7 +146,7 @@ def test_while_all_is_paused_nothing_is_on_standard_output(shell: Shell) -> None
     assert "nanohost: Everything is paused" in typed.err
 
 
-def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shell) -> None:
+def test_a_host_that_is_starting_is_waited_for_and_keeps_the_home(shell: Shell) -> None:
     with announce_daemon(Home(shell.home)), shell.start("chat", "--once", "are you there?") as chat:
         assert chat.stderr is not None
         assert "Another nanohost is starting" in chat.stderr.readline()
@@ -161,7 +159,7 @@ def test_a_host_that_is_just_starting_is_waited_for_and_has_the_home(shell: Shel
     shell.run("chat", "--once", "bye")  # it adopts and ends the container that is left
 
 
-def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell: Shell) -> None:
+def test_a_host_that_holds_the_lock_and_does_not_answer_yet_is_waited_for(shell: Shell) -> None:
     with ExitStack() as held:
         held.enter_context(lock_home(Home(shell.home)))
         with shell.start("chat", "--once", "are you there?") as chat:
@@ -172,7 +170,7 @@ def test_a_host_that_holds_the_home_and_does_not_answer_yet_is_waited_for(shell:
     assert (chat.returncode, out) == (0, "You said: are you there?\n")
 
 
-def test_a_host_that_does_not_answer_in_time_is_told(shell: Shell) -> None:
+def test_a_host_that_does_not_answer_in_time_is_reported(shell: Shell) -> None:
     with announce_daemon(Home(shell.home)):
         typed = shell.run("chat", "--once", "hello", "--timeout", "0.3")
     assert (typed.code, typed.out) == (1, "")
@@ -180,14 +178,14 @@ def test_a_host_that_does_not_answer_in_time_is_told(shell: Shell) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-def test_an_agent_without_its_sandbox_is_told_on_standard_error(shell: Shell) -> None:
+def test_an_agent_without_a_sandbox_is_reported_on_standard_error(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "what?", NANOHOST_PROVIDER="claude", ANTHROPIC_API_KEY="none")
     assert (typed.code, typed.out) == (1, "")
     assert "nanohost: I cannot work right now: The provider 'claude' may run tools and has no sandbox" in typed.err
 
 
 @pytest.mark.behaviour("AC-03")
-def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_calls_them(shell: Shell) -> None:
+def test_whoever_can_read_the_files_is_owner_in_the_terminal_under_any_login_name(shell: Shell) -> None:
     paused = shell.run("chat", "--once", "/pause", LOGNAME="somebody-else", USER="somebody-else")
     assert (paused.code, paused.out.splitlines()[0]) == (0, "Paused: nothing is started or sent until /resume.")
     told = shell.run("chat", "--once", "/help").out
@@ -195,14 +193,14 @@ def test_who_has_the_files_may_do_everything_in_the_terminal_whatever_the_shell_
         assert f"\n{command}: " in told
 
 
-def test_a_mistyped_command_is_not_said(shell: Shell) -> None:
+def test_a_mistyped_command_is_not_sent(shell: Shell) -> None:
     typed = shell.run("chat", "--once", "/stauts")
     assert (typed.code, typed.out) == (2, "")
     assert 'there is no command /stauts\n  hint: nanohost chat --once "/status"' in typed.err
 
 
 @pytest.mark.parametrize("file", ["stats", "of_ours"])
-def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: Shell, file: str) -> None:
+def test_an_installed_command_is_sent_though_it_resembles_another(shell: Shell, file: str) -> None:
     folder = shell.home / "chat_commands"
     folder.mkdir(parents=True)
     (folder / f"{file}.py").write_text(STATS)
@@ -213,7 +211,7 @@ def test_a_command_of_the_installs_own_is_said_though_it_is_like_another(shell: 
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its_own_and_says_what_waits(
+def test_a_chat_whose_host_was_another_chat_starts_its_own_host_and_reports_waiting_tasks(
     shell: Shell,
 ) -> None:
     shell.run("chat", "--once", "remind me in 600s to drink water")
@@ -234,7 +232,7 @@ def test_a_chat_whose_host_was_another_chat_that_left_goes_on_with_a_host_of_its
 
 
 def until_claimed(shell: Shell) -> None:
-    """Until a turn runs."""
+    """Wait until a turn runs."""
     ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
     while not any(one["container"] for one in shell.run_json("sessions", "list")):
         assert time.monotonic() < ends

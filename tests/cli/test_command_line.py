@@ -1,4 +1,4 @@
-"""The command line: words in, text or JSON out, exit codes, and errors in one line."""
+"""The command line: arguments in, text or JSON out, exit codes, and errors in one line."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.cli.terminal import run_in_terminal
 
 
 def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[str, argparse.ArgumentParser]]:
-    """Every command that can be typed, with its parser."""
+    """Every complete command, with its parser."""
     below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
     if not below:
         yield words.strip(), parser
@@ -32,12 +32,12 @@ def leaves(parser: argparse.ArgumentParser, words: str = "") -> Iterator[tuple[s
 
 
 PARSERS = dict(leaves(build_parser()))
-"""Made once: it takes longer than to ask one of them."""
+"""Built once, because building takes longer than using one of them."""
 EACH = pytest.mark.parametrize("words", PARSERS)
 
 
 @EACH
-def test_each_help_has_an_example_of_just_that_command(words: str) -> None:
+def test_each_help_has_an_example_of_its_own_command(words: str) -> None:
     text = " ".join(PARSERS[words].format_help().split())
     _, _, example = text.partition("example: ")
     assert example.startswith("nanohost ")
@@ -45,12 +45,12 @@ def test_each_help_has_an_example_of_just_that_command(words: str) -> None:
 
 
 @pytest.mark.parametrize("words", list(commands()))
-def test_each_command_of_the_registry_gives_json(words: str) -> None:
+def test_each_registered_command_offers_json(words: str) -> None:
     assert "--json" in PARSERS[words].format_help()
 
 
 @pytest.mark.parametrize("words", list(commands()))
-def test_an_option_that_is_yes_or_no_takes_no_word(words: str) -> None:
+def test_a_boolean_option_takes_no_value(words: str) -> None:
     parser = PARSERS[words]
     for name, field in commands()[words].arguments.model_fields.items():
         if field.annotation is bool:
@@ -58,12 +58,12 @@ def test_an_option_that_is_yes_or_no_takes_no_word(words: str) -> None:
             assert option.nargs == 0
 
 
-def test_nanohost_alone_says_what_it_can(capsys: pytest.CaptureFixture[str]) -> None:
+def test_nanohost_without_arguments_shows_its_commands(capsys: pytest.CaptureFixture[str]) -> None:
     assert main([]) == 0
     assert "nanohost chat" in capsys.readouterr().out
 
 
-def test_half_a_command_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_incomplete_command_shows_how_it_continues(capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["wirings"]) == 2
     assert "create" in capsys.readouterr().out
 
@@ -71,7 +71,7 @@ def test_half_a_command_says_how_it_goes_on(capsys: pytest.CaptureFixture[str]) 
 @pytest.mark.parametrize(
     "words", [["fly"], ["status", "--fast"], ["wirings", "create"], ["agents", "get"], ["chat", "--timeout", "soon"]]
 )
-def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_invalid_argument_is_a_usage_error(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(words)
     assert caught.value.code == 2
@@ -97,7 +97,7 @@ def test_what_cannot_be_typed_is_a_usage_error(words: list[str], capsys: pytest.
         (["--stauts"], "unrecognized arguments: --stauts", "nanohost --help"),
     ],
 )
-def test_a_misspelt_word_is_answered_with_the_nearest_one(
+def test_a_misspelt_command_is_answered_with_the_nearest_one(
     words: list[str], said: str, hint: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     with pytest.raises(SystemExit):
@@ -105,7 +105,7 @@ def test_a_misspelt_word_is_answered_with_the_nearest_one(
     assert capsys.readouterr().err.splitlines()[-2:] == [f"nanohost: {said}", f"  hint: {hint}"]
 
 
-def test_the_version_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_version_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["--version"])
     assert capsys.readouterr().out == f"nanohost {__version__}\n"
@@ -122,20 +122,18 @@ def test_a_command_works_on_a_stopped_host_as_text_and_as_json(
 
 
 @EACH
-def test_the_home_is_taken_before_the_command_and_after_it(words: str) -> None:
+def test_the_home_option_is_accepted_before_and_after_the_command(words: str) -> None:
     assert "--home" in PARSERS[words].format_help()
 
 
-def test_the_home_after_the_command_counts(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_home_given_after_the_command_is_used(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["agents", "create", "work", "--home", str(tmp_path)]) == 0
     assert (tmp_path / "groups" / "work" / "CLAUDE.md").exists()
     assert capsys.readouterr().err == ""
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_refusal_is_one_line_and_a_hint(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "nanohost.toml").touch()
     assert main(["--home", str(tmp_path), "agents", "get", "main"]) == 2
     said = capsys.readouterr()
@@ -143,7 +141,7 @@ def test_a_refusal_is_a_line_what_happened_and_a_line_what_to_type(
     assert said.err == "nanohost: there is no agent group 'main'\n  hint: nanohost agents create main\n"
 
 
-def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+def test_control_sequences_in_an_error_are_removed(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(NanohostError("it was \x1b]0;mine\x07 that failed", hint="nanohost \x9b2J"))
     said = capsys.readouterr().err
     assert not [one for one in said if one in "\x1b\x07\x9b"]
@@ -152,19 +150,19 @@ def test_a_refusal_that_quotes_somebody_cannot_command_the_terminal(capsys: pyte
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("advice", ["nanohost status", "did you mean max_containers?"])
-def test_what_to_do_stands_behind_the_word_hint(advice: str, capsys: pytest.CaptureFixture[str]) -> None:
+def test_advice_follows_the_word_hint(advice: str, capsys: pytest.CaptureFixture[str]) -> None:
     print_error(NanohostError("it failed", hint=advice))
     assert capsys.readouterr().err == f"nanohost: it failed\n  hint: {advice}\n"
 
 
-def test_without_a_hint_there_is_no_second_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_without_a_hint_there_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     print_error(NanohostError("it failed"))
     assert capsys.readouterr().err == "nanohost: it failed\n"
 
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["run"], ["chat", "--once", "hi"], ["status"]])
-def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, words: list[str]) -> None:
+def test_an_invalid_setting_stops_every_command_that_needs_settings(shell: Shell, words: list[str]) -> None:
     shell.home.mkdir()
     (shell.home / "nanohost.toml").write_text("[host]\nmax_container = 1\n")
     typed = shell.run(*words)
@@ -176,7 +174,7 @@ def test_a_wrong_setting_stops_everything_that_needs_settings(shell: Shell, word
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["run"], ["chat", "--once", "hi"], ["status"]])
-def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_status(
+def test_misspelt_actions_and_channels_are_reported_before_a_host_starts_and_by_status(
     shell: Shell, words: list[str]
 ) -> None:
     assert shell.run("agents", "create", "main").code == 0
@@ -191,7 +189,7 @@ def test_a_misspelt_action_and_channel_are_told_before_a_host_starts_and_by_stat
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["run"], ["chat"], ["chat", "--once", "hi"], ["agents", "list"]])
-def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[str]) -> None:
+def test_an_unusable_home_is_reported_without_a_traceback(shell: Shell, words: list[str]) -> None:
     shell.home.write_text("a file")
     typed = shell.run(*words)
     assert typed.code == 1
@@ -201,7 +199,7 @@ def test_a_home_that_cannot_be_used_is_told_in_words(shell: Shell, words: list[s
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("words", [["status"], ["verify"], ["agents", "list"], ["logs", "s1"]])
-def test_a_look_where_no_install_is_makes_none(shell: Shell, words: list[str]) -> None:
+def test_a_read_only_command_without_an_install_creates_none(shell: Shell, words: list[str]) -> None:
     typed = shell.run(*words)
     assert typed.code == 1
     assert f"there is no nanohost in {shell.home}" in typed.err
@@ -209,7 +207,7 @@ def test_a_look_where_no_install_is_makes_none(shell: Shell, words: list[str]) -
     assert not shell.home.exists()
 
 
-def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
+def test_a_closed_pipe_is_not_an_error(shell: Shell) -> None:
     with shell.start("--help") as process:
         assert process.stdout is not None
         process.stdout.close()
@@ -220,7 +218,7 @@ def test_a_reader_that_leaves_is_no_error_of_ours(shell: Shell) -> None:
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
-def test_a_full_disk_is_one_line(shell: Shell) -> None:
+def test_a_full_disk_is_reported_in_one_line(shell: Shell) -> None:
     assert shell.run("agents", "create", "main").code == 0
     with Path("/dev/full").open("w") as full:
         done = subprocess.run(
@@ -235,8 +233,8 @@ def test_a_full_disk_is_one_line(shell: Shell) -> None:
     assert done.stderr == "nanohost: this machine refuses: No space left on device\n  hint: df -h; ulimit -n\n"
 
 
-def test_help_loads_no_platform_and_no_engine() -> None:
-    """They cost most of a second, and nobody who asks for help waits for that."""
+def test_help_imports_no_platform_and_no_runtime() -> None:
+    """The imports take most of a second, which nobody should wait who asks for help."""
     script = (
         "import sys; from nanohost.cli.main import build_parser; build_parser();"
         "print([name for name in ('docker', 'aiohttp', 'discord', 'telegram', 'slack_bolt') if name in sys.modules])"
@@ -252,14 +250,14 @@ def test_help_loads_no_platform_and_no_engine() -> None:
 
 
 @pytest.mark.parametrize(("options", "is_json"), [(["--json"], True), (["-o", "json"], True), (["-o", "table"], False)])
-def test_the_result_is_printed_in_the_form_that_is_asked_for(
+def test_the_result_is_printed_in_the_requested_format(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], options: list[str], is_json: bool
 ) -> None:
     assert main(["--home", str(tmp_path), "agents", "create", "main", *options]) == 0
     assert capsys.readouterr().out.startswith("{") is is_json
 
 
-def test_quiet_prints_no_result_and_its_errors(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_quiet_prints_errors_but_no_result(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     home = ["--home", str(tmp_path)]
     assert main([*home, "agents", "create", "main", "-q"]) == 0
     assert capsys.readouterr() == ("", "")
@@ -268,11 +266,11 @@ def test_quiet_prints_no_result_and_its_errors(tmp_path: Path, capsys: pytest.Ca
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if words.endswith((" list", " get"))])
-def test_what_is_typed_to_be_read_cannot_be_quiet(words: str) -> None:
+def test_a_command_that_only_prints_has_no_quiet_option(words: str) -> None:
     assert "--quiet" not in PARSERS[words].format_help()
 
 
-def test_a_noun_has_its_meaning_beside_it_and_its_verbs_in_its_own_help() -> None:
+def test_the_top_help_describes_a_noun_and_the_nouns_help_its_verbs() -> None:
     lines = build_parser().format_help().splitlines()
     [tasks] = [line for line in lines if line.split()[:1] == ["tasks"]]
     assert "what agents do at a time" in tasks
@@ -280,7 +278,7 @@ def test_a_noun_has_its_meaning_beside_it_and_its_verbs_in_its_own_help() -> Non
 
 
 @pytest.mark.parametrize(("answer", "is_gone"), [("n", False), ("", False), ("y", True)])
-def test_at_a_terminal_a_deletion_is_asked_about(tmp_path: Path, answer: str, is_gone: bool) -> None:
+def test_a_deletion_is_confirmed_at_a_terminal(tmp_path: Path, answer: str, is_gone: bool) -> None:
     home = ["--home", str(tmp_path)]
     assert main([*home, "agents", "create", "main"]) == 0
     command = [sys.executable, "-m", "nanohost", *home, "agents", "delete", "main"]
@@ -291,7 +289,7 @@ def test_at_a_terminal_a_deletion_is_asked_about(tmp_path: Path, answer: str, is
     assert main([*home, "agents", "get", "main"]) == (2 if is_gone else 0)
 
 
-def test_with_yes_and_without_a_terminal_nobody_is_asked(shell: Shell) -> None:
+def test_with_yes_or_without_a_terminal_no_confirmation_is_asked(shell: Shell) -> None:
     for folder, more in (("one", ["--yes"]), ("two", [])):
         assert shell.run("agents", "create", folder).code == 0
         typed = shell.run("agents", "delete", folder, *more)

@@ -54,7 +54,7 @@ def scripts(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @contextmanager
 def typing_in(shell: str, scripts: Path, folder: Path) -> Iterator[Terminal]:
-    """The shell at its prompt, in this folder, with the script read."""
+    """The shell at its prompt, in this folder, with the script loaded."""
     environ = {"PATH": os.environ["PATH"], "HOME": str(folder), "TERM": "xterm-256color", "LANG": "C.UTF-8"}
     with run_in_terminal(START[shell], environ, folder=folder) as terminal:
         terminal.send_line(SET_UP[shell].format(script=scripts / shell))
@@ -95,7 +95,7 @@ def test_tab_twice_lists_what_can_follow(shell: str, scripts: Path, tmp_path: Pa
 
 
 @IN_EACH_SHELL
-def test_the_shell_finds_no_mistake_in_its_script(shell: str, scripts: Path) -> None:
+def test_each_shell_accepts_its_completion_script(shell: str, scripts: Path) -> None:
     done = subprocess.run(
         [shell, "-n", str(scripts / shell)], capture_output=True, text=True, timeout=scaled_timeout(HANG_TIMEOUT_S)
     )
@@ -115,7 +115,7 @@ def test_each_script_names_every_command_and_every_option(shell: str, scripts: P
                 assert choice in script
 
 
-def test_a_shell_that_is_not_known_is_refused_with_those_that_are(capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unknown_shell_is_refused_with_the_known_ones(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["completion", "tcsh"])
     assert caught.value.code == 2

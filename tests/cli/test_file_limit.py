@@ -1,4 +1,4 @@
-"""A host that may have few files open raises its limit, says where that is not enough, and does not fill its log."""
+"""A host with a low limit of open files raises it, reports where that is not enough, and does not flood its log."""
 
 from __future__ import annotations
 
@@ -15,9 +15,11 @@ SENTENCE = "This process may have"
 
 
 @contextmanager
-def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
-    """A host that is started with these limits of open files, soft and hard, once it is ready; and a way to end it that
-    returns all that it logged."""
+def start_host_with_limits(
+    shell: Shell, limits: tuple[int, int]
+) -> Iterator[tuple[subprocess.Popen[str], Callable[[], str]]]:
+    """A ready host that was started with these limits of open files, soft and hard; and a function that stops it and
+    returns its log."""
     with shell.start("run", program=["prlimit", f"--nofile={limits[0]}:{limits[1]}"], NANOHOST_LOG="json") as host:
         lines = []
         assert host.stderr is not None
@@ -35,13 +37,13 @@ def host_with(shell: Shell, limits: tuple[int, int]) -> Iterator[tuple[subproces
 
 
 def test_the_soft_limit_is_raised_to_the_hard_one(shell: Shell) -> None:
-    with host_with(shell, (200, 4096)) as (host, end):
+    with start_host_with_limits(shell, (200, 4096)) as (host, end):
         assert resource.prlimit(host.pid, resource.RLIMIT_NOFILE) == (4096, 4096)
         assert SENTENCE not in end()
 
 
-def test_a_host_that_runs_out_of_files_says_so_once_and_fills_no_log(shell: Shell) -> None:
-    with host_with(shell, (64, 64)) as (_, end), ExitStack() as stack:
+def test_a_host_out_of_file_descriptors_reports_it_once_and_does_not_flood_the_log(shell: Shell) -> None:
+    with start_host_with_limits(shell, (64, 64)) as (_, end), ExitStack() as stack:
         for _number in range(100):
             client = stack.enter_context(socket.socket(socket.AF_UNIX))
             client.settimeout(0)

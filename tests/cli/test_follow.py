@@ -1,4 +1,4 @@
-"""nanohost logs --follow: what is there, then what comes, until Ctrl-C; on a running host and a stopped one."""
+"""nanohost logs --follow: existing lines, then new ones, until Ctrl-C; on a running host and a stopped one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.cli.conftest import Daemon, Shell
 
 
 def a_log(shell: Shell) -> Path:
-    """The log of the only session, after a first word with its agent."""
+    """The log of the only session, after a first message to its agent."""
     assert shell.run("chat", "--once", "hello").code == 0
     [folder] = shell.home.glob("sessions/*/*")
     return folder / "log" / "container.log"

@@ -44,7 +44,7 @@ def home(tmp_path: Path) -> Path:
 
 
 def scripted(home: Path) -> dict[str, str]:
-    """An agent that takes its time."""
+    """An agent with slow turns."""
     folder = home / "groups" / "main"
     folder.mkdir(parents=True)
     (folder / "script.json").write_text(json.dumps(SLOW))
@@ -57,14 +57,14 @@ def ready(chat: Terminal) -> Terminal:
 
 
 def after(text: str, marker: str) -> list[str]:
-    """The lines below the one with the marker that are not empty."""
+    """The non-empty lines below the one with the marker."""
     lines = text.splitlines()
     start = next((place for place, line in enumerate(lines) if marker in line), len(lines))
     return [line for line in lines[start + 1 :] if line]
 
 
 @pytest.mark.behaviour("OP-20")
-def test_it_is_seen_who_speaks(home: Path) -> None:
+def test_the_screen_shows_who_speaks(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
         ready(chat).send_line("are you there?")
         shown = chat.wait_for_text("You said: are you there?")
@@ -77,7 +77,7 @@ def test_it_is_seen_who_speaks(home: Path) -> None:
 
 
 @pytest.mark.behaviour("OP-20")
-def test_while_a_turn_runs_the_screen_shows_what_is_being_done_and_typing_ahead_works(home: Path) -> None:
+def test_during_a_turn_the_screen_shows_the_activity_and_accepts_input(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat", **scripted(home)) as chat:
         ready(chat).send_line("gate")
         shown = chat.wait_until(lambda text: "Bash, " in text and "working, " in text)
@@ -100,9 +100,9 @@ def test_while_a_turn_runs_the_screen_shows_what_is_being_done_and_typing_ahead_
 
 
 @pytest.mark.behaviour("OP-20")
-def test_lines_are_edited_remembered_pasted_and_may_be_several(home: Path) -> None:
+def test_lines_can_be_edited_recalled_pasted_and_span_several_rows(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
-        ready(chat).send_keys("helo" + LEFT + "l there" + LEFT * 6 + CTRL_C)  # what is typed is dropped, and no more
+        ready(chat).send_keys("helo" + LEFT + "l there" + LEFT * 6 + CTRL_C)  # drops the typed line only
         chat.wait_until(lambda text: text.endswith("you>"))
         chat.send_line("thee" + LEFT * 2 + "r")
         chat.wait_for_text("You said: three")
@@ -113,7 +113,7 @@ def test_lines_are_edited_remembered_pasted_and_may_be_several(home: Path) -> No
         chat.send_keys(CTRL_D)
         assert chat.ends() == 0
     with run_nanohost_in_terminal(home, "chat") as chat:
-        ready(chat).send_keys(UP * 6)  # through the lines of what has several
+        ready(chat).send_keys(UP * 6)  # through the rows of a multi-line entry
         chat.wait_until(lambda text: text.endswith("you> three"))
         chat.send_keys(CTRL_C + CTRL_C)
         assert chat.ends() == 0
@@ -121,7 +121,7 @@ def test_lines_are_edited_remembered_pasted_and_may_be_several(home: Path) -> No
 
 @pytest.mark.behaviour("OP-20")
 @pytest.mark.parametrize("leaves", [CTRL_C, "/quit" + ENTER, CTRL_D])
-def test_who_leaves_in_a_turn_is_told_what_becomes_of_the_work(home: Path, leaves: str) -> None:
+def test_leaving_during_a_turn_explains_that_the_work_is_kept(home: Path, leaves: str) -> None:
     with run_nanohost_in_terminal(home, "chat", **scripted(home)) as chat:
         ready(chat).send_line("slow")
         chat.wait_until(lambda text: "Bash, " in text)
@@ -135,14 +135,14 @@ def test_who_leaves_in_a_turn_is_told_what_becomes_of_the_work(home: Path, leave
 
 
 @pytest.mark.behaviour("OP-20")
-def test_a_ctrl_d_that_is_typed_before_the_prompt_is_there_ends_the_chat(home: Path) -> None:
+def test_a_ctrl_d_typed_before_the_prompt_ends_the_chat(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
         chat.send_keys(CTRL_D)
         assert chat.ends() == 0
 
 
 @pytest.mark.behaviour("OP-20")
-def test_beside_a_host_that_runs_the_work_goes_on(shell: Shell) -> None:
+def test_work_continues_after_a_chat_with_a_running_host_ends(shell: Shell) -> None:
     environ = scripted(shell.home)
     with (
         shell.start("run", NANOHOST_LOG="json", **environ) as run,
@@ -165,7 +165,7 @@ def test_beside_a_host_that_runs_the_work_goes_on(shell: Shell) -> None:
 
 
 @pytest.mark.behaviour("OP-20")
-def test_it_is_seen_that_an_agent_waits_for_an_answer(home: Path) -> None:
+def test_the_screen_shows_that_an_agent_waits_for_an_answer(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat", **scripted(home)) as chat:
         ready(chat).send_line("question")
         chat.wait_until(lambda text: "Red?" in text and "waiting for your answer, " in text)
@@ -176,7 +176,7 @@ def test_it_is_seen_that_an_agent_waits_for_an_answer(home: Path) -> None:
 
 
 @pytest.mark.behaviour("OP-20")
-def test_no_color_means_no_colour(home: Path) -> None:
+def test_no_color_disables_colours(home: Path) -> None:
     coloured = re.compile(rb"\x1b\[(?:\d+;)*(?:3[0-8]|4[0-8]|9[0-7]|10[0-7])(?:;\d+)*m")
     seen = []
     for environ in ({}, {"NO_COLOR": "1"}):
@@ -202,7 +202,7 @@ def test_a_dumb_terminal_gets_plain_lines(home: Path) -> None:
 
 
 @pytest.mark.behaviour("OP-20")
-def test_help_tells_of_leaving_and_of_all_that_an_owner_may_use(home: Path) -> None:
+def test_help_explains_how_to_leave_and_lists_all_commands_of_an_owner(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
         ready(chat).send_line("/help")
         shown = chat.wait_for_text("/stop: ", "/pause: ", "/compact: ", "/quit: ")
@@ -213,7 +213,7 @@ def test_help_tells_of_leaving_and_of_all_that_an_owner_may_use(home: Path) -> N
 
 
 @pytest.mark.behaviour("OP-20")
-def test_a_mistyped_command_is_asked_about_and_a_path_goes_to_the_agent(home: Path) -> None:
+def test_a_mistyped_command_is_queried_and_a_path_goes_to_the_agent(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
         ready(chat).send_line("/stauts")
         chat.wait_for_text("There is no command /stauts. Did you mean /status?")
@@ -230,7 +230,7 @@ def test_a_mistyped_command_is_asked_about_and_a_path_goes_to_the_agent(home: Pa
 
 @pytest.mark.behaviour("OP-20")
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
-def test_a_signal_ends_it_in_order_also_between_two_lines(home: Path, by: signal.Signals) -> None:
+def test_a_signal_ends_the_chat_in_order_also_while_idle(home: Path, by: signal.Signals) -> None:
     with run_nanohost_in_terminal(home, "chat", **scripted(home)) as chat:
         ready(chat).send_line("hello")
         chat.wait_for_text("you said: hello")
@@ -243,7 +243,7 @@ def test_a_signal_ends_it_in_order_also_between_two_lines(home: Path, by: signal
 
 
 @pytest.mark.behaviour("OP-20")
-def test_it_is_drawn_anew_for_another_width(home: Path) -> None:
+def test_the_screen_is_redrawn_for_another_width(home: Path) -> None:
     with run_nanohost_in_terminal(home, "chat") as chat:
         ready(chat).send_line("word " * 12)
         assert max(map(len, chat.wait_for_text("You said: word").splitlines()[-5:])) > 40

@@ -1,4 +1,4 @@
-"""The model's key and address as a person sets and tries them, against a stand-in on loopback."""
+"""The model's key and address as a person sets and checks them, against a stub on loopback."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ asyncio.run(serve())
 
 @pytest.fixture
 def address() -> Iterator[str]:
-    """Where the stand-in is."""
+    """The address of the stub."""
     root = Path(__file__).resolve().parents[2]
     with subprocess.Popen(
         [sys.executable, "-c", SERVER], stdout=subprocess.PIPE, text=True, cwd=root, env=os.environ
@@ -47,7 +47,7 @@ CLAUDE = {"NANOHOST_PROVIDER": "claude", "NANOHOST_AGENT_TOOLS": "none"}
 
 
 @pytest.mark.behaviour("GW-08")
-def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, address: str) -> None:
+def test_a_key_is_checked_before_it_is_saved_and_a_wrong_one_is_not(shell: Shell, address: str) -> None:
     wrong = shell.run("model", "set", "--base-url", address, stdin="", ANTHROPIC_API_KEY="sk-ant-wrong")
     assert wrong.code == 1
     assert "127.0.0.1 refuses the key for the model (401: invalid x-api-key)" in wrong.err
@@ -69,7 +69,7 @@ def test_a_key_is_tried_before_it_is_kept_and_a_wrong_one_is_not(shell: Shell, a
 
 
 @pytest.mark.behaviour("GW-08")
-def test_a_key_that_is_kept_elsewhere_from_now_on_does_not_stay_on_the_disk(shell: Shell) -> None:
+def test_a_key_moved_elsewhere_is_deleted_from_the_disk(shell: Shell) -> None:
     file = shell.home / "secrets" / "model-key"
     shell.run("model", "set", "--anyway", stdin=f"{KEY}\n")
     same = shell.run("model", "set", "--anyway", "--key", f"file:{file}")
@@ -79,14 +79,14 @@ def test_a_key_that_is_kept_elsewhere_from_now_on_does_not_stay_on_the_disk(shel
 
 
 @pytest.mark.behaviour("GW-08")
-def test_an_address_of_a_variable_that_is_not_saved_with_the_key_is_said(shell: Shell, address: str) -> None:
+def test_an_address_from_a_variable_that_is_not_saved_is_mentioned(shell: Shell, address: str) -> None:
     kept = shell.run("model", "set", stdin=f"{KEY}\n", ANTHROPIC_BASE_URL=address)
     assert "127.0.0.1 takes the key; that address is in ANTHROPIC_BASE_URL alone" in kept.out, kept.err
     assert "base_url" not in (shell.home / "nanohost.toml").read_text()
 
 
 class Down(BaseHTTPRequestHandler):
-    """A service that fails whatever it is asked."""
+    """A service that fails for every request."""
 
     def do_GET(self) -> None:
         self.send_response(500)
@@ -94,7 +94,7 @@ class Down(BaseHTTPRequestHandler):
         self.end_headers()
 
     def log_message(self, format: str, *args: object) -> None:
-        """Nobody reads it."""
+        """No log of requests."""
 
 
 @pytest.mark.behaviour("GW-08")
@@ -105,7 +105,7 @@ class Down(BaseHTTPRequestHandler):
         ("", "127.0.0.1 answered with 500, and whether a model is there could not be tried"),
     ],
 )
-def test_a_service_that_fails_is_not_said_to_take_the_key(shell: Shell, key: str, said: str) -> None:
+def test_a_failing_service_is_not_reported_as_accepting_the_key(shell: Shell, key: str, said: str) -> None:
     with HTTPServer(("127.0.0.1", 0), Down) as server:
         serving = threading.Thread(target=server.serve_forever)
         serving.start()
@@ -121,7 +121,7 @@ def test_a_service_that_fails_is_not_said_to_take_the_key(shell: Shell, key: str
 
 
 @pytest.mark.behaviour("GW-08")
-def test_nobody_is_sent_to_check_what_was_not_saved(shell: Shell, unused_tcp_port: int) -> None:
+def test_a_key_that_was_not_saved_is_not_suggested_for_checking(shell: Shell, unused_tcp_port: int) -> None:
     gone = f"http://127.0.0.1:{unused_tcp_port}"
     typed = shell.run("model", "set", "--base-url", gone)
     assert (typed.code, "; nothing was saved" in typed.err) == (1, True)
@@ -130,7 +130,7 @@ def test_nobody_is_sent_to_check_what_was_not_saved(shell: Shell, unused_tcp_por
 
 
 @pytest.mark.behaviour("GW-08")
-def test_a_key_that_is_refused_is_asked_for_again_in_a_terminal(shell: Shell, address: str) -> None:
+def test_a_refused_key_is_asked_for_again_in_a_terminal(shell: Shell, address: str) -> None:
     with run_nanohost_in_terminal(shell.home, "model", "set", ANTHROPIC_BASE_URL=address) as person:
         person.wait_for_text("(not shown):")
         person.send_line("sk-ant-wrong")
@@ -142,7 +142,7 @@ def test_a_key_that_is_refused_is_asked_for_again_in_a_terminal(shell: Shell, ad
 
 
 @pytest.mark.behaviour("GW-08")
-def test_a_wrong_key_is_saved_when_told_so_and_the_check_fails_with_what_to_type(shell: Shell, address: str) -> None:
+def test_a_wrong_key_can_be_saved_on_demand_and_the_check_then_fails_with_a_hint(shell: Shell, address: str) -> None:
     saved = shell.run("model", "set", "--anyway", stdin="sk-ant-wrong\n")
     assert saved.code == 0, saved.err
     checked = shell.run("model", "check", ANTHROPIC_BASE_URL=address, **CLAUDE)
@@ -151,7 +151,7 @@ def test_a_wrong_key_is_saved_when_told_so_and_the_check_fails_with_what_to_type
     assert "nanohost model set" in checked.err
 
 
-def test_a_key_in_the_command_itself_is_refused_with_the_other_ways(shell: Shell) -> None:
+def test_a_key_on_the_command_line_is_refused_with_the_alternatives(shell: Shell) -> None:
     typed = shell.run("model", "set", "--key", KEY)
     assert typed.code != 0
     assert "the shell's history" in typed.err
@@ -159,14 +159,14 @@ def test_a_key_in_the_command_itself_is_refused_with_the_other_ways(shell: Shell
     assert KEY not in typed.err
 
 
-def test_without_a_model_the_check_says_how_one_is_set(shell: Shell) -> None:
+def test_without_a_model_the_check_explains_how_to_set_one(shell: Shell) -> None:
     typed = shell.run("model", "check")
     assert typed.code != 0
     assert "nanohost model set" in typed.err
 
 
 @pytest.mark.behaviour("GW-08")
-def test_a_host_that_starts_with_a_wrong_key_says_so_at_once_and_in_status_and_no_more_with_a_good_one(
+def test_a_host_with_a_wrong_key_reports_it_at_start_and_in_status_until_it_is_right(
     shell: Shell, address: str
 ) -> None:
     for key, is_wrong in (("sk-ant-wrong", True), (KEY, False)):

@@ -1,4 +1,4 @@
-"""Old words as they are typed, with a host and without one: the result on stdout, a hint on stderr."""
+"""Old command names, with a host and without one: the result on stdout, a hint on stderr."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ TYPED = {
     "sessions show": ("s1",),
     "tasks show": ("j7",),
 }
-"""What is typed behind them."""
+"""Arguments of these commands."""
 
 
 @pytest.mark.parametrize("old", [words for words in OLD_WORDS if " " in words])
-def test_old_words_do_the_same_and_give_one_line_on_stderr(
+def test_old_command_names_still_work_with_one_hint_on_stderr(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], old: str
 ) -> None:
     home = ["--home", str(tmp_path)]
@@ -49,14 +49,14 @@ def test_old_words_do_the_same_and_give_one_line_on_stderr(
         assert "there is no command" not in refusal[0]
 
 
-def test_old_words_and_long_names_are_in_no_help() -> None:
+def test_old_command_names_appear_in_no_help() -> None:
     names = build_parser()._subparsers._group_actions[0].choices  # type: ignore[union-attr]
     nouns = {words.partition(" ")[0] for words in commands()}
     assert set(names or ()) == {"run", "chat", "completion", *nouns}
     assert not {"groups", "members", *LONG_NAMES} & set(names or ())
 
 
-def test_a_host_that_runs_answers_to_old_words(shell: Shell, daemon: Daemon) -> None:
+def test_a_running_host_accepts_old_command_names(shell: Shell, daemon: Daemon) -> None:
     assert shell.run("agents", "create", "main").err == ""
     for old, now in (("groups list", "agents list"), ("roles grant", "roles create"), ("tasks show", "tasks get")):
         typed = shell.run(*old.split(), *TYPED.get(old, ()), "-o", "json")
@@ -65,7 +65,7 @@ def test_a_host_that_runs_answers_to_old_words(shell: Shell, daemon: Daemon) -> 
         assert typed.code == 2 or json.loads(typed.out)
 
 
-def test_a_member_of_the_old_words_is_a_role(shell: Shell) -> None:
+def test_a_member_created_with_the_old_command_is_a_role(shell: Shell) -> None:
     shell.run_json("agents", "create", "main")
     assert shell.run("members", "create", *MEMBER).code == 0
     [role] = json.loads(shell.run("members", "list", "--group", "main", "--json").out)

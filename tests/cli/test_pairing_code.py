@@ -1,4 +1,4 @@
-"""nanohost pair beside a host that runs: whether there is a code to scan is up to the terminal it is typed in."""
+"""nanohost pair with a running host: whether a QR code is shown depends on the terminal of the command."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def create(context):
 
 @pytest.fixture
 def shell(tmp_path: Path) -> Shell:
-    """Of an install with a channel that has links."""
+    """A shell of an install with a channel that has pairing links."""
     home = tmp_path / "home"
     (home / "channels").mkdir(parents=True)
     (home / "channels" / "pigeon.py").write_text(PIGEON)
@@ -61,7 +61,7 @@ def shell(tmp_path: Path) -> Shell:
     return Shell(home)
 
 
-def test_in_a_terminal_there_is_a_code_though_the_host_that_answers_has_none(shell: Shell, daemon: Daemon) -> None:
+def test_a_terminal_gets_a_qr_code_though_the_host_has_none(shell: Shell, daemon: Daemon) -> None:
     with run_nanohost_in_terminal(shell.home, "pair", "pigeon", NO_COLOR="1") as person:
         assert person.ends() == 0
         shown = person.text()
@@ -69,7 +69,7 @@ def test_in_a_terminal_there_is_a_code_though_the_host_that_answers_has_none(she
     assert modules(code.splitlines()) == [list(row) for row in segno.make_qr(LINK, error="l").matrix]
 
 
-def test_a_file_gets_no_picture_though_the_host_that_answers_has_a_terminal(shell: Shell) -> None:
+def test_output_to_a_file_has_no_qr_code_though_the_host_has_a_terminal(shell: Shell) -> None:
     environ = {"PATH": os.environ["PATH"], "TERM": "xterm", "LANG": "C.UTF-8", "NANOHOST_HOME": str(shell.home)}
     host = {"NANOHOST_RUNTIME": "process", "NANOHOST_PROVIDER": "demo", "NANOHOST_DURABLE": "false"}
     with run_in_terminal(

@@ -1,4 +1,4 @@
-"""Every resource as it is typed: JSON for programs, a table for people, also where there is nothing."""
+"""Every resource on the command line: JSON for programs, a table for people, also when empty."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.support.template_home import opened_store
 
 
 async def make(root: Path, *, full: bool) -> None:
-    """An install without anything, or with a row of everything."""
+    """An empty install, or one with a row of every resource."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         if full:
@@ -33,7 +33,7 @@ async def make(root: Path, *, full: bool) -> None:
 
 
 class Typing:
-    """Somebody at the terminal of one install."""
+    """Commands typed in one install."""
 
     def __init__(self, root: Path, capsys: pytest.CaptureFixture[str]) -> None:
         self._root = root
@@ -49,7 +49,7 @@ class Typing:
 
 
 @pytest.mark.parametrize("full", [False, True], ids=["empty", "filled"])
-def test_every_list_is_typed_as_json_and_as_a_table(
+def test_every_list_command_prints_json_and_a_table(
     tmp_path: Path, capsys: pytest.CaptureFixture[str], full: bool
 ) -> None:
     asyncio.run(make(tmp_path, full=full))
@@ -63,7 +63,7 @@ def test_every_list_is_typed_as_json_and_as_a_table(
         assert head.split() == (" ".join(columns).split() if full else ["No", "entries."])
 
 
-def test_every_row_is_typed_by_its_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_every_get_command_finds_its_row_by_key(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(make(tmp_path, full=True))
     typing = Typing(tmp_path, capsys)
     for name, key in KEYS.items():
@@ -71,9 +71,7 @@ def test_every_row_is_typed_by_its_key(tmp_path: Path, capsys: pytest.CaptureFix
         assert row.items() >= key.items()
 
 
-def test_a_change_is_typed_and_is_on_record_with_who_typed_it(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_change_by_command_is_recorded_with_its_author(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(make(tmp_path, full=True))
     typing = Typing(tmp_path, capsys)
     assert typing.gets("wirings", "update", "1", "--bots", "yes", "--ignored", "accumulate")["bots"] is True
@@ -88,7 +86,7 @@ def test_a_change_is_typed_and_is_on_record_with_who_typed_it(
     assert entry["who"] == local_user_id(os.geteuid())
 
 
-def test_what_was_typed_for_nothing_is_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_command_without_effect_is_answered_in_one_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     asyncio.run(make(tmp_path, full=False))
     assert main(["rules", "delete", "7", "--home", str(tmp_path)]) == 2
     assert capsys.readouterr().err.splitlines()[-2:] == ["nanohost: there is no rule 7", "  hint: nanohost rules list"]

@@ -1,4 +1,4 @@
-"""nanohost run: ready, asked while it runs, alone on its home, and stopped in order."""
+"""nanohost run: ready, answering commands, alone on its home, and stopped in order."""
 
 from __future__ import annotations
 
@@ -33,13 +33,13 @@ def test_a_second_host_on_the_same_home_refuses_to_start(shell: Shell, daemon: D
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-def test_one_signal_stops_it_in_order(shell: Shell, daemon: Daemon, by: signal.Signals) -> None:
+def test_one_signal_stops_the_host_in_order(shell: Shell, daemon: Daemon, by: signal.Signals) -> None:
     assert daemon.stop(by) == 0
     assert not (shell.home / "run" / "control.sock").exists()
     assert shell.run_json("status")["running"] is False
 
 
-def test_a_window_that_is_closed_stops_it_in_order_unless_it_was_told_to_stay(shell: Shell, daemon: Daemon) -> None:
+def test_a_closed_window_stops_the_host_in_order_unless_hangup_is_ignored(shell: Shell, daemon: Daemon) -> None:
     assert daemon.stop(signal.SIGHUP) == 0
     with ExitStack() as stack:
         before = signal.signal(signal.SIGHUP, signal.SIG_IGN)  # as nohup does; a child has it from us
@@ -62,7 +62,7 @@ def test_after_a_kill_commands_work_at_once(shell: Shell, daemon: Daemon) -> Non
 
 
 def _runners(shell: Shell) -> int:
-    """How many agents of this install run."""
+    """The number of running agents of this install."""
     with closing(sqlite3.connect(shell.home / "data" / "nanohost.db")) as database:
         [[install]] = database.execute("SELECT id FROM install")
     return len(list(find_processes(install)))
@@ -70,7 +70,7 @@ def _runners(shell: Shell) -> int:
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("who", ["one", "all"])
-def test_a_container_that_outlived_its_host_is_stopped_without_one(shell: Shell, daemon: Daemon, who: str) -> None:
+def test_a_container_that_outlived_its_host_can_be_stopped_without_one(shell: Shell, daemon: Daemon, who: str) -> None:
     shell.run_json("agents", "create", "main")
     shell.run_json(
         "wirings", "create", "--channel", "terminal", "--chat", "local", "--group", "main", "--unknown", "public"
@@ -89,6 +89,6 @@ def test_a_container_that_outlived_its_host_is_stopped_without_one(shell: Shell,
     assert shell.run("chat", "--once", "are you back?").out == "You said: are you back?\n"
 
 
-def test_where_nothing_ever_ran_nothing_is_stopped(shell: Shell) -> None:
+def test_where_nothing_ever_ran_stop_finds_nothing(shell: Shell) -> None:
     shell.run_json("agents", "create", "main")
     assert shell.run_json("sessions", "stop", "all") == []

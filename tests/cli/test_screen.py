@@ -1,4 +1,4 @@
-"""What a person in a conversation sees."""
+"""What a person sees in a chat."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ OBEYED = "\x1b]0;mine\x07\x9b2J"
 
 
 @pytest.mark.parametrize("is_error", [False, True])
-def test_nothing_that_an_agent_says_or_that_went_wrong_commands_the_terminal(
+def test_messages_and_errors_are_shown_without_control_characters(
     capsys: pytest.CaptureFixture[str], is_error: bool
 ) -> None:
     Screen().show_message(TerminalMessage(text=f"{OBEYED} hello", is_error=is_error))
@@ -30,7 +30,9 @@ def test_nothing_that_an_agent_says_or_that_went_wrong_commands_the_terminal(
     assert not [one for one in shown if one in "\x1b\x07\x9b"]
 
 
-def test_what_was_said_before_the_chat_was_opened_says_so_with_its_time(capsys: pytest.CaptureFixture[str]) -> None:
+def test_messages_from_before_the_chat_was_opened_are_marked_with_their_time(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     screen = Screen(zone=ZoneInfo("Europe/Berlin"), opened_at=NOON)
     for minutes in (-60 * 24, -30, 1):
         screen.show_message(
@@ -46,13 +48,13 @@ def test_what_was_said_before_the_chat_was_opened_says_so_with_its_time(capsys: 
 
 
 @pytest.mark.parametrize("words", ["pause", "resume", "cost"])
-def test_no_name_in_the_answer_of_a_host_command_commands_the_terminal(words: str) -> None:
+def test_a_name_in_the_answer_of_a_host_command_is_free_of_control_characters(words: str) -> None:
     shown = find_command(words).render({"answer": f"{OBEYED} paused it"})
     assert "paused it" in shown
     assert not [one for one in shown if one in "\x1b\x07\x9b"]
 
 
-def test_of_a_host_that_has_gone_nobody_is_told_that_it_does_not_take_a_message(
+def test_no_unaccepted_message_warning_is_given_for_a_host_that_has_gone(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     client = TerminalClient(tmp_path / "terminal.sock", "local", lambda _: None)
@@ -61,7 +63,7 @@ def test_of_a_host_that_has_gone_nobody_is_told_that_it_does_not_take_a_message(
 
 
 @pytest.mark.parametrize("answered", [["1", "2"], ["2"]])
-async def test_input_that_ended_waits_for_what_is_owed_and_no_longer_than_all_is_quiet(answered: list[str]) -> None:
+async def test_at_end_of_input_owed_answers_are_awaited_until_activity_ends(answered: list[str]) -> None:
     screen = Screen()
     for id in ("1", "2"):
         screen.add_pending(id)
@@ -72,7 +74,7 @@ async def test_input_that_ended_waits_for_what_is_owed_and_no_longer_than_all_is
     assert screen.unanswered_count == 0
 
 
-async def test_an_agent_that_is_still_at_work_after_it_said_something_is_waited_for() -> None:
+async def test_an_agent_still_at_work_after_a_message_is_waited_for() -> None:
     screen = Screen()
     screen.add_pending("1")
     screen.update_activity(AgentActivity(received_at=0.0))
@@ -83,7 +85,7 @@ async def test_an_agent_that_is_still_at_work_after_it_said_something_is_waited_
     waiting.cancel()
 
 
-async def test_input_that_ended_with_no_answer_is_not_waited_for_without_end() -> None:
+async def test_at_end_of_input_a_missing_answer_is_awaited_with_a_timeout() -> None:
     screen = Screen()
     screen.add_pending("1")
     await screen.wait_until_answered(0.01)

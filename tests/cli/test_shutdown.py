@@ -1,4 +1,4 @@
-"""A stop ends, whatever hangs, and says what that was."""
+"""A stop ends whatever hangs, and names it."""
 
 from __future__ import annotations
 
@@ -35,12 +35,12 @@ while True:
 print("leased", flush=True)
 sys.stdin.read()
 """
-"""Whoever opens the file for writing waits until the kernel loses patience, after 45 s."""
+"""Opening the file for writing waits until the kernel breaks the lease, after 45 s."""
 
 
 @contextmanager
 def running(shell: Shell, where: str = "", *, ready: bool = True, **environ: str) -> Iterator[Daemon]:
-    """A host, perhaps with a channel that hangs there."""
+    """A running host, perhaps with a channel that hangs at this point."""
     if where:
         (shell.home / "channels").mkdir(parents=True)
         shutil.copy(CHANNEL, shell.home / "channels")
@@ -58,7 +58,7 @@ async def hang(shell: Shell) -> None:
 
 
 def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, dict[str, Any]]:
-    """The exit code, and what the log says of what hung."""
+    """The exit code, and the log entry about what hung."""
     daemon.process.send_signal(by)
     _, log = daemon.process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))
     [said] = [json.loads(line) for line in log.splitlines() if '"stop_timed_out"' in line]
@@ -66,7 +66,7 @@ def stopped(daemon: Daemon, by: signal.Signals = signal.SIGTERM) -> tuple[int, d
 
 
 @pytest.mark.parametrize(("by", "limit_s"), [(signal.SIGTERM, 60.0), (signal.SIGINT, STOP_LIMIT_S)])
-async def test_a_worker_that_does_not_come_back_is_named_and_the_host_ends(
+async def test_a_keyed_worker_that_does_not_return_is_named_and_the_host_ends(
     shell: Shell, by: signal.Signals, limit_s: float
 ) -> None:
     with running(shell, "worker", NANOHOST_STOP_LIMIT_S=str(scaled_timeout(limit_s))) as daemon:
@@ -86,7 +86,7 @@ async def test_a_thread_that_does_not_end_is_named_and_the_host_ends(shell: Shel
 
 
 @pytest.mark.parametrize("by", [signal.SIGTERM, signal.SIGINT])
-async def test_a_loop_that_stands_still_hears_the_signal_all_the_same(shell: Shell, by: signal.Signals) -> None:
+async def test_a_blocked_event_loop_still_reacts_to_a_signal(shell: Shell, by: signal.Signals) -> None:
     with running(shell, "loop", NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
         await hang(shell)
         code, said = stopped(daemon, by)
@@ -94,7 +94,7 @@ async def test_a_loop_that_stands_still_hears_the_signal_all_the_same(shell: She
     assert said["threads"][0].startswith("MainThread: in _wait (hangs.py:")
 
 
-async def test_a_second_signal_ends_a_loop_that_stands_still_at_once(shell: Shell) -> None:
+async def test_a_second_signal_ends_a_blocked_event_loop_at_once(shell: Shell) -> None:
     with running(shell, "loop") as daemon:
         await hang(shell)
         daemon.process.send_signal(signal.SIGTERM)
@@ -103,7 +103,7 @@ async def test_a_second_signal_ends_a_loop_that_stands_still_at_once(shell: Shel
 
 
 def _pending(process: int) -> bool:
-    """Whether a signal was sent that the process has not seen yet."""
+    """Whether a signal is pending for the process."""
     status = dict(line.split(":\t", 1) for line in Path(f"/proc/{process}/status").read_text().splitlines())
     return bool(int(status["ShdPnd"], 16) | int(status["SigPnd"], 16))
 
@@ -116,7 +116,7 @@ async def test_a_stage_that_does_not_close_is_named_and_the_host_ends(shell: She
     assert any(each.startswith("Task-1: in connected (hangs.py:") for each in said["tasks"])
 
 
-async def test_a_mailbox_that_does_not_let_itself_be_opened_is_named_and_the_host_ends(shell: Shell) -> None:
+async def test_a_mailbox_that_hangs_on_opening_is_named_and_the_host_ends(shell: Shell) -> None:
     with running(shell, NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:
         shell.run_json("agents", "create", "main")
         shell.run_json(
@@ -146,11 +146,11 @@ def leased(file: Path) -> Iterator[None]:
 
 
 def _opens(process: int) -> bool:
-    """Whether one of its threads waits for a lease to be given back."""
+    """Whether one of its threads waits for a lease to be released."""
     return any("break_lease" in path.read_text() for path in Path(f"/proc/{process}/task").glob("*/wchan"))
 
 
-async def test_a_start_that_hangs_ends_as_well(shell: Shell) -> None:
+async def test_a_start_that_hangs_can_be_ended(shell: Shell) -> None:
     (shell.home / "channels").mkdir(parents=True)
     os.mkfifo(shell.home / "channels" / "pipe.py")
     with running(shell, ready=False, NANOHOST_STOP_LIMIT_S=str(scaled_timeout(STOP_LIMIT_S))) as daemon:

@@ -1,4 +1,4 @@
-"""What a short command loads: each module is time that somebody waits who only asked for help."""
+"""What a short command imports: each module delays somebody who only asked for help."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Daemon, Shell
 
 MOST_MODULES = 100
-"""598 before the catalogue. Python alone has 35, and argparse brings 20."""
+"""598 before the catalogue. Python alone imports 35 modules, and argparse 20."""
 COUNT = """
 import sys
 from nanohost.cli.main import main
@@ -32,7 +32,7 @@ HEAVY = ("asyncio", "dataclasses", "pathlib", "pydantic", "sqlite3", "structlog"
 
 
 def loaded(home: Path, *words: str) -> tuple[int, list[str]]:
-    """How many modules a command loaded, and which of the heavy ones."""
+    """How many modules a command imported, and which of the heavy ones."""
     done = subprocess.run(
         [sys.executable, "-c", f"HEAVY = {HEAVY!r}\n{COUNT}", *words],
         env={"PATH": os.environ["PATH"], "NANOHOST_HOME": str(home)},
@@ -50,20 +50,20 @@ def loaded(home: Path, *words: str) -> tuple[int, list[str]]:
     [["--help"], ["--version"], [], ["stauts"], ["roles", "lst"], ["roles", "--help"], ["roles", "list", "--help"]],
     ids=" ".join,
 )
-def test_help_the_version_and_a_mistyped_word_load_hardly_anything(tmp_path: Path, words: list[str]) -> None:
+def test_help_version_and_usage_errors_import_few_modules(tmp_path: Path, words: list[str]) -> None:
     count, heavy = loaded(tmp_path, *words)
     assert heavy == []
     assert count <= MOST_MODULES
 
 
-def test_a_command_that_the_running_host_answers_loads_hardly_anything(shell: Shell, daemon: Daemon) -> None:
+def test_a_command_answered_by_the_running_host_imports_few_modules(shell: Shell, daemon: Daemon) -> None:
     for words in (["status"], ["status", "--json"], ["agents", "list"], ["sessions", "get", "none"]):
         count, heavy = loaded(shell.home, *words)
         assert heavy == [], words
         assert count <= MOST_MODULES, words
 
 
-def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell: Shell) -> None:
+def test_a_command_without_a_host_imports_no_platform_runtime_or_host(shell: Shell) -> None:
     assert shell.run("agents", "create", "main").code == 0
     script = f"HEAVY = ('docker', 'aiohttp', 'discord', 'nanohost.app', 'nanohost.commands.groups')\n{COUNT}"
     done = subprocess.run(
@@ -79,7 +79,7 @@ def test_a_command_without_a_host_loads_no_platform_no_engine_and_no_host(shell:
 
 @contextmanager
 def asking_a_stand_in(shell: Shell, *words: str) -> Iterator[tuple[subprocess.Popen[str], socket.socket, bytes]]:
-    """A command at work, the host's end of its connection, and what it has asked there."""
+    """A running command, the host's end of its connection, and the request that it sent."""
     place = shell.home / CONTROL_SOCKET
     place.parent.mkdir(parents=True)
     with socket.socket(socket.AF_UNIX) as host:
@@ -93,7 +93,7 @@ def asking_a_stand_in(shell: Shell, *words: str) -> Iterator[tuple[subprocess.Po
                 yield process, connection, connection.recv(1000)
 
 
-def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> None:
+def test_ctrl_c_ends_a_command_whose_host_does_not_answer(shell: Shell) -> None:
     with asking_a_stand_in(shell, "status") as (process, _, asked):
         assert b'"status"' in asked
         process.send_signal(signal.SIGINT)
@@ -102,7 +102,7 @@ def test_ctrl_c_leaves_a_command_whose_host_does_not_answer(shell: Shell) -> Non
     assert "Traceback" not in said
 
 
-def test_bad_news_from_the_host_is_exit_code_1(shell: Shell) -> None:
+def test_a_failed_check_of_the_host_is_exit_code_1(shell: Shell) -> None:
     with asking_a_stand_in(shell, "verify") as (process, connection, _):
         connection.sendall(b'{"ok": true, "text": "one row is wrong", "failed": true}\n')
         said, _ = process.communicate(timeout=scaled_timeout(HANG_TIMEOUT_S))

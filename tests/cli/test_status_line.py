@@ -1,4 +1,4 @@
-"""What stands above the prompt while an agent works."""
+"""The line above the prompt while an agent works."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ from nanohost.rendering.tables import display_width
         ),
     ],
 )
-def test_it_says_what_is_done_and_for_how_long_and_goes_when_nothing_is(
+def test_the_status_line_shows_the_activity_and_its_duration_and_disappears_when_idle(
     situation: PendingState, at: float, shown: str
 ) -> None:
     assert status_line(situation, at, 80).partition(" ")[2] == shown
     assert is_busy(situation, at) is (shown != "")
 
 
-def test_it_moves_while_something_is_done() -> None:
+def test_the_status_line_is_animated_during_work() -> None:
     situation = PendingState(unanswered_count=1, sent_at=100.0)
     assert len({status_line(situation, 100.0 + 0.1 * tick, 80)[0] for tick in range(10)}) > 5
 
@@ -63,11 +63,11 @@ def test_a_terminal_without_unicode_gets_plain_characters() -> None:
 
 
 @given(st.text(alphabet="aB日 -", max_size=40), st.integers(1, 30))
-def test_it_is_never_wider_than_the_terminal(tool: str, columns: int) -> None:
+def test_the_status_line_is_never_wider_than_the_terminal(tool: str, columns: int) -> None:
     doing = AgentActivity(received_at=100, elapsed_s=7, tool=tool)
     assert display_width(status_line(PendingState(activity=doing), 100.0, columns)) < max(columns, 2)
 
 
 @pytest.mark.parametrize(("seconds", "words"), [(-1, "0 s"), (0.9, "0 s"), (59, "59 s"), (60, "1 min 0 s")])
-def test_times_are_as_people_say_them(seconds: float, words: str) -> None:
+def test_durations_are_formatted_for_people(seconds: float, words: str) -> None:
     assert format_duration(seconds) == words

@@ -1,4 +1,4 @@
-"""Signals: the first one stops in order, unless a stop is under way already."""
+"""Signals: the first one stops in order, unless a stop is already in progress."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tests.support.invariants import wait_until
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-async def test_the_first_signal_cancels_what_runs(number: signal.Signals) -> None:
+async def test_the_first_signal_cancels_the_running_task(number: signal.Signals) -> None:
     before = signal.getsignal(number)
 
     async def wait_for_a_signal() -> None:
@@ -27,7 +27,9 @@ async def test_the_first_signal_cancels_what_runs(number: signal.Signals) -> Non
     assert signal.getsignal(number) is before
 
 
-async def test_a_signal_cuts_no_stop_that_is_under_way(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_first_signal_does_not_cancel_a_stop_in_progress_and_a_second_one_exits(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     asked: list[str] = []
     exits: list[int] = []
     monkeypatch.setattr(os, "_exit", exits.append)
@@ -36,7 +38,7 @@ async def test_a_signal_cuts_no_stop_that_is_under_way(monkeypatch: pytest.Monke
         handle_stop_signals(lambda: asked.append("again")) as leaving,
     ):
         os.kill(os.getpid(), signal.SIGTERM)
-        while not asked:  # the loop must get no turn before
+        while not asked:  # the event loop must not run before
             pass
         leaving()
         await asyncio.sleep(0)

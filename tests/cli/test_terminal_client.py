@@ -1,4 +1,4 @@
-"""The person's end of the terminal channel: messages shown once, and nothing lost when the host comes back."""
+"""The client of the terminal channel: messages are shown once, and none is lost when the host restarts."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 
 
 class Host:
-    """The host's end, line by line, by hand."""
+    """The host's end of the protocol, line by line."""
 
     def __init__(self, socket: Path) -> None:
         self._socket = socket
@@ -85,14 +85,14 @@ async def test_a_message_is_shown_once_and_acknowledged_each_time(host: Host, tm
     assert shown == [TerminalMessage(text="hello")]
 
 
-async def test_ids_of_messages_sort_in_the_order_they_were_said(host: Host, tmp_path: Path) -> None:
+async def test_message_ids_sort_in_the_order_of_sending(host: Host, tmp_path: Path) -> None:
     async with talking(host, tmp_path, []) as (client, _):
         ids = [client.send(str(number)) for number in range(50)]
     assert ids == sorted(ids)
     assert len(set(ids)) == 50
 
 
-async def test_what_was_not_accepted_is_said_again_under_the_same_id(host: Host, tmp_path: Path) -> None:
+async def test_an_unaccepted_message_is_sent_again_under_the_same_id(host: Host, tmp_path: Path) -> None:
     async with talking(host, tmp_path, []) as (client, connection):
         kept, lost = client.send("kept"), client.send("lost")
         assert [(await connection.hears())["id"] for _ in range(2)] == [kept, lost]
@@ -116,7 +116,7 @@ async def test_a_message_sent_again_after_a_restart_is_not_shown_again(host: Hos
     assert shown == [TerminalMessage(text="hello", reply_to="m1")]
 
 
-async def test_a_host_that_is_not_there_at_first_is_an_error(tmp_path: Path) -> None:
+async def test_a_host_missing_at_first_is_an_error(tmp_path: Path) -> None:
     client = TerminalClient(tmp_path / "terminal.sock", "local", lambda _: None)
     with pytest.raises(OSError, match="No such file"):
         async with client.connected():

@@ -35,7 +35,7 @@ IN_UTC = {"TZ": "UTC"}
 
 @dataclass
 class Person:
-    """Answers in turn, and reads what is said."""
+    """Types prepared answers and collects the output."""
 
     answers: list[str | None]
     read: str = ""
@@ -58,13 +58,13 @@ class Person:
         ("utc", "UTC"),
     ],
 )
-def test_a_zone_is_known_by_its_name_or_its_city_and_nothing_keeps_utc(typed: str, zone: str) -> None:
+def test_a_time_zone_is_found_by_its_name_or_city_and_empty_input_keeps_utc(typed: str, zone: str) -> None:
     person = Person([typed])
     assert ask_time_zone(person.types, person.say) == zone
     assert person.read == f"{QUESTION}\n"
 
 
-def test_what_is_no_zone_is_asked_again_with_the_nearest_and_not_for_ever() -> None:
+def test_an_invalid_time_zone_is_asked_for_again_with_the_nearest_match_a_limited_number_of_times() -> None:
     person = Person(["Berlinn", "hello there", "Mars"])
     assert ask_time_zone(person.types, person.say) is None
     assert "There is no time zone 'Berlinn'; did you mean Europe/Berlin?" in person.read
@@ -72,7 +72,7 @@ def test_what_is_no_zone_is_asked_again_with_the_nearest_and_not_for_ever() -> N
     assert ask_time_zone(Person([None]).types, person.say) is None
 
 
-def test_every_name_is_found_by_itself() -> None:
+def test_every_time_zone_name_is_found() -> None:
     known = available_timezones()
     assert [name for name in known if match_time_zone(name, known) != name] == []
     assert suggest_time_zones("", known) == []
@@ -89,7 +89,7 @@ def test_every_name_is_found_by_itself() -> None:
         ("[host\n", IN_UTC, False),
     ],
 )
-def test_it_is_asked_where_nobody_has_said(
+def test_the_time_zone_is_asked_for_where_it_is_not_set(
     tmp_path: Path, toml: str | None, environ: Mapping[str, str], is_to_be_asked: bool
 ) -> None:
     if toml is not None:
@@ -108,7 +108,7 @@ def test_it_is_asked_where_nobody_has_said(
         ),
     ],
 )
-def test_the_answer_is_added_and_all_else_stays(tmp_path: Path, before: str, after: str) -> None:
+def test_the_chosen_time_zone_is_added_and_the_rest_of_the_file_stays(tmp_path: Path, before: str, after: str) -> None:
     (tmp_path / "nanohost.toml").write_text(before)
     path = save_time_zone(tmp_path, "Asia/Tokyo")
     assert path.read_text() == after
@@ -117,7 +117,7 @@ def test_the_answer_is_added_and_all_else_stays(tmp_path: Path, before: str, aft
 
 
 @pytest.mark.parametrize("text", ['host = { runtime = "process" }\n', 'host.runtime = "process"\n'])
-def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(tmp_path: Path, text: str) -> None:
+def test_a_settings_file_in_an_unusual_form_is_not_changed(tmp_path: Path, text: str) -> None:
     (tmp_path / "nanohost.toml").write_text(text)
     with pytest.raises(UsageError, match="no command can change safely"):
         save_time_zone(tmp_path, "Asia/Tokyo")
@@ -126,7 +126,7 @@ def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(tmp_path: P
 
 @contextmanager
 def in_a_terminal(home: Path, *words: str) -> Iterator[tuple[int, int]]:
-    """`nanohost` with these words: its process and the terminal's other end."""
+    """`nanohost` with these arguments in a terminal: its process and the other end of the terminal."""
     environ = {
         "PATH": os.environ["PATH"],
         "NANOHOST_HOME": str(home),
@@ -147,7 +147,7 @@ def in_a_terminal(home: Path, *words: str) -> Iterator[tuple[int, int]]:
 
 
 def until(terminal: int, words: str) -> str:
-    """What is shown, up to and with these words. A terminal that closes ends it with OSError."""
+    """Read the output up to and including this text. Raises OSError when the terminal closes."""
     shown = b""
     while words.encode() not in shown:
         assert select.select([terminal], [], [], scaled_timeout(HANG_TIMEOUT_S))[0], shown
@@ -156,7 +156,9 @@ def until(terminal: int, words: str) -> str:
 
 
 @pytest.mark.parametrize(("words", "ready"), [(("run",), "host_ready"), (("chat",), "Ctrl-D")])
-def test_who_begins_a_host_at_a_terminal_is_asked_once(shell: Shell, words: tuple[str, ...], ready: str) -> None:
+def test_a_host_started_at_a_terminal_asks_for_the_time_zone_once(
+    shell: Shell, words: tuple[str, ...], ready: str
+) -> None:
     with in_a_terminal(shell.home, *words) as (_, terminal):
         shown = until(terminal, "time zone [UTC]: ")
         assert shown == f"{QUESTION}\ntime zone [UTC]: "
@@ -169,7 +171,7 @@ def test_who_begins_a_host_at_a_terminal_is_asked_once(shell: Shell, words: tupl
         assert "time zone [UTC]" not in until(terminal, ready)
 
 
-def test_a_start_without_a_terminal_is_not_kept_waiting(shell: Shell) -> None:
+def test_a_start_without_a_terminal_asks_for_no_time_zone(shell: Shell) -> None:
     typed = shell.run("chat", stdin="hello\n", **IN_UTC)
     assert "Which time zone" not in typed.out + typed.err
     assert "Hello!" in typed.out

@@ -1,4 +1,4 @@
-"""What is wider than the terminal is cut between words, below the column that it is of."""
+"""Text wider than the terminal is wrapped between words, within its column."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ CASES = {
 
 
 @pytest.mark.parametrize("line", CASES)
-def test_a_line_is_cut_between_words_and_goes_on_a_little_further_in(line: str) -> None:
+def test_a_long_line_is_wrapped_between_words_with_an_indent(line: str) -> None:
     parts, columns = CASES[line]
     assert wrap_lines([line], columns) == parts
 
@@ -32,7 +32,7 @@ def test_a_line_is_cut_between_words_and_goes_on_a_little_further_in(line: str) 
 ROWS: list[dict[str, Json]] = [{"id": "a1", "why": "because of this and of that"}, {"id": "b", "why": None}]
 
 
-def test_the_last_column_of_a_table_goes_on_below_itself() -> None:
+def test_the_last_column_of_a_table_is_wrapped_within_its_column() -> None:
     assert wrap_lines(render_table(ROWS).splitlines(), 28) == [
         "id  why",
         "a1  because of this and of",
@@ -41,7 +41,7 @@ def test_the_last_column_of_a_table_goes_on_below_itself() -> None:
     ]
 
 
-def test_a_table_that_is_too_wide_is_told_row_by_row_without_what_is_not_there() -> None:
+def test_a_table_that_is_too_wide_is_shown_row_by_row_without_empty_cells() -> None:
     wide: list[dict[str, Json]] = [
         {"id": "a1", "name of it": "x" * 20, **row} for row in ({"why": "this and that"}, {"why": None})
     ]
@@ -59,7 +59,7 @@ def test_a_table_that_is_too_wide_is_told_row_by_row_without_what_is_not_there()
     assert wrap_lines(render_table(wide).splitlines(), 80) == render_table(wide).splitlines()
 
 
-def test_lines_of_a_log_that_stand_below_each_other_are_no_table() -> None:
+def test_aligned_log_lines_are_not_treated_as_a_table() -> None:
     lines = [f"2026-01-05 09:0{number} [info     ] message_sent          chat=c1 seq={number}" for number in (1, 2)]
     assert wrap_lines(lines, 40) == [
         "2026-01-05 09:01 [info     ]",
@@ -70,7 +70,7 @@ def test_lines_of_a_log_that_stand_below_each_other_are_no_table() -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-def test_on_a_terminal_no_word_is_cut_and_what_a_program_reads_keeps_its_lines(shell: Shell) -> None:
+def test_no_word_is_broken_on_a_terminal_and_piped_lines_are_not_wrapped(shell: Shell) -> None:
     assert shell.run("agents", "create", "main").code == 0
     for words in (["status"], ["agents", "get", "of-a-name-that-nobody-has-and-that-is-long"]):
         with run_nanohost_in_terminal(shell.home, *words) as shown:
@@ -83,7 +83,7 @@ def test_on_a_terminal_no_word_is_cut_and_what_a_program_reads_keeps_its_lines(s
 
 
 @pytest.mark.behaviour("OP-05")
-def test_the_question_for_the_time_zone_is_not_cut_in_a_word(tmp_path: Path) -> None:
+def test_the_time_zone_question_is_wrapped_between_words(tmp_path: Path) -> None:
     with run_nanohost_in_terminal(tmp_path / "home", "chat", NANOHOST_TIMEZONE="", TZ="UTC") as chat:
         words = chat.wait_for_text("time zone [UTC]:").split()
         assert words[: len(QUESTION.split())] == QUESTION.split()

@@ -1,4 +1,4 @@
-"""A host's commands without a host: a database, a home, and a clock that stands still."""
+"""Operator commands without a host: a database, a home, and a manual clock."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.support.template_home import opened_store
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """Somebody who asks for things."""
+    """Runs operator commands."""
 
     context: CommandContext
 
@@ -27,7 +27,7 @@ class Operator:
         return await find_command(words).execute(self.context, arguments)
 
     async def render(self, words: str, **arguments: object) -> str:
-        """What the terminal shows."""
+        """The output on a terminal."""
         return find_command(words).render(await self.run(words, **arguments))
 
 

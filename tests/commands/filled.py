@@ -19,7 +19,7 @@ ANN, ANN_AT_WORK, EVE = "telegram:1", "slack:U1", "telegram:666"
 
 
 async def fill_resources(operator: Operator) -> None:
-    """Ann has written from two places, Eve was refused, an agent may send elsewhere, and a yes is waited for."""
+    """Ann has two identities, Eve was denied, an agent has a destination, and an approval is pending."""
     await operator.run("agents create", folder="main")
     await operator.run("wirings create", channel="telegram", chat="1", group="main")
     await operator.run("roles create", user=ANN, role="owner")

@@ -1,4 +1,4 @@
-"""What agents asked for, as an operator reads it."""
+"""Requests of agents, as an operator reads them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from tests.commands.conftest import Operator
 from tests.db.test_entities import a_session
 
 
-async def test_requests_are_listed_with_what_became_of_them(operator: Operator) -> None:
+async def test_requests_are_listed_with_their_outcome(operator: Operator) -> None:
     store, now = operator.context.store, operator.context.clock.now()
     session = await a_session(store)
     assert await operator.render("actions list") == await operator.render("deliveries list")

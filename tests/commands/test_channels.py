@@ -1,4 +1,4 @@
-"""Setting a channel up: asked for, tried, and only then written down."""
+"""Setting a channel up: settings are asked for, checked, and only then written."""
 
 from __future__ import annotations
 
@@ -74,7 +74,9 @@ def written(operator: Operator) -> Path:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_channel_is_added_once_its_settings_work(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_channel_is_added_once_its_settings_pass_the_check(
+    pigeon: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     written(pigeon).write_text('[host]\nruntime = "process"')
     monkeypatch.setenv("LOFT_TOKEN", "coo")
     said = await pigeon.run("channels create", name="pigeon", set=["token=env:LOFT_TOKEN", "loft=https://my loft"])
@@ -87,7 +89,7 @@ async def test_a_channel_is_added_once_its_settings_work(pigeon: Operator, monke
     assert (await pigeon.run("channels check", name="pigeon"))["said"] == said["said"]
 
 
-async def test_a_second_instance_stands_beside_the_first(pigeon: Operator) -> None:
+async def test_a_second_instance_is_added_beside_the_first(pigeon: Operator) -> None:
     for name in ("pigeon", "pigeon:work"):
         await pigeon.run("channels create", name=name, set=["token=coo"])
     settings = load_settings(pigeon.context.home.root, {})
@@ -97,7 +99,7 @@ async def test_a_second_instance_stands_beside_the_first(pigeon: Operator) -> No
     assert load_settings(pigeon.context.home.root, {}).channels == settings.channels
 
 
-async def test_a_secret_that_is_typed_is_kept_in_a_file_for_its_owner_alone(pigeon: Operator) -> None:
+async def test_a_typed_secret_is_stored_in_a_file_that_only_its_owner_can_read(pigeon: Operator) -> None:
     for name in ("pigeon", "pigeon:work"):
         await pigeon.run("channels create", name=name, set=["token=coo", "loft=here"])
     assert "coo" not in written(pigeon).read_text()
@@ -135,7 +137,7 @@ def kept(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> Operator:
     return pigeon
 
 
-async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_written(kept: Operator) -> None:
+async def test_a_setting_of_a_channel_is_changed_and_the_rest_of_the_file_stays(kept: Operator) -> None:
     said = await kept.run("channels update", name="pigeon", set=["loft=there", "size=7"])
     assert said["said"] == "We are a pigeon of there."
     expected = HAND_WRITTEN.replace('loft = "here"  # east wing', 'loft = "there"').replace(
@@ -148,7 +150,7 @@ async def test_a_setting_of_a_channel_is_changed_and_all_else_stays_as_it_was_wr
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_change_that_does_not_work_changes_nothing(kept: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_an_update_that_fails_its_check_changes_nothing(kept: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(ChannelLoadError, match="the loft does not know this token"):
         await kept.run("channels update", name="pigeon:work", set=["token=wrong"])
@@ -162,7 +164,7 @@ async def test_a_change_that_does_not_work_changes_nothing(kept: Operator, monke
     assert not (kept.context.home.root / "secrets").exists()
 
 
-async def test_a_new_secret_takes_the_place_of_the_one_in_the_file(kept: Operator) -> None:
+async def test_a_new_secret_replaces_the_stored_one(kept: Operator) -> None:
     await kept.run("channels update", name="pigeon:work", set=["token=bad"], anyway=True)
     await kept.run("channels update", name="pigeon:work", set=["token=coo"])
     assert load_settings(kept.context.home.root, {"LOFT_TOKEN": "x"}).channels["pigeon"]["work"] == {"token": "coo"}
@@ -171,7 +173,7 @@ async def test_a_new_secret_takes_the_place_of_the_one_in_the_file(kept: Operato
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("instead", ["", "env:LOFT_PIN", "file:mine"])
-async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the_disk(
+async def test_a_secret_removed_or_moved_elsewhere_is_deleted_from_the_disk(
     kept: Operator, instead: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("LOFT_PIN", "1")
@@ -184,7 +186,7 @@ async def test_a_secret_that_is_taken_out_or_kept_elsewhere_does_not_stay_on_the
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_secret_that_another_table_points_at_stays(kept: Operator) -> None:
+async def test_a_secret_used_by_another_table_is_kept(kept: Operator) -> None:
     root = kept.context.home.root
     await kept.run("channels update", name="pigeon:work", set=["token=coo", "spare_token=x"])
     await kept.run("channels update", name="pigeon", set=[f"token=file:{root}/secrets/pigeon.work.token"])
@@ -194,12 +196,12 @@ async def test_a_secret_that_another_table_points_at_stays(kept: Operator) -> No
     assert files == ["pigeon.work.spare_token", "pigeon.work.token"]
 
 
-async def test_a_channel_that_is_disabled_is_set_up_and_not_started(
+async def test_a_disabled_channel_stays_configured_and_is_not_started(
     kept: Operator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await kept.run("channels disable", name="pigeon")
     monkeypatch.delenv("LOFT_TOKEN")
-    settings = load_settings(kept.context.home.root, {})  # what is not started needs no secret
+    settings = load_settings(kept.context.home.root, {})  # a disabled channel needs no secret
     assert [(one.instance, one.is_enabled) for one in channel_instances(settings)] == [
         ("default", False),
         ("work", True),
@@ -218,7 +220,7 @@ async def test_a_channel_that_is_disabled_is_set_up_and_not_started(
     assert written(kept).read_text() == HAND_WRITTEN
 
 
-async def test_a_channel_is_removed_with_the_secrets_that_were_kept_for_it(kept: Operator) -> None:
+async def test_a_channel_is_deleted_together_with_its_stored_secrets(kept: Operator) -> None:
     await kept.run("channels update", name="pigeon:work", set=["token=bad"], anyway=True)
     await kept.run("channels delete", name="pigeon:work")
     assert list((kept.context.home.root / "secrets").iterdir()) == []
@@ -240,7 +242,7 @@ async def test_a_channel_is_removed_with_the_secrets_that_were_kept_for_it(kept:
         '[channels.pigeon]\ntoken = """\ncoo"""\nloft = """\n[channels.pigeon]\n"""\n',
     ],
 )
-async def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(pigeon: Operator, text: str) -> None:
+async def test_a_settings_file_in_an_unusual_form_is_not_changed(pigeon: Operator, text: str) -> None:
     written(pigeon).write_text(text)
     for words, more in (("update", {"set": ["loft=there"]}), ("disable", {}), ("delete", {})):
         with pytest.raises(UsageError, match="in a way that no command can change safely"):
@@ -249,14 +251,14 @@ async def test_a_file_that_is_written_in_another_way_is_left_to_its_writer(pigeo
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_enabled_is_yes_or_no_and_nothing_else(tmp_path: Path) -> None:
+async def test_enabled_must_be_a_boolean(tmp_path: Path) -> None:
     (tmp_path / "nanohost.toml").write_text('[channels.pigeon.work]\nenabled = "no"\n')
     with pytest.raises(SettingsError, match=r'channels\.pigeon\.work\.enabled is "no"'):
         load_settings(tmp_path, {})
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon: Operator) -> None:
+async def test_settings_that_fail_the_check_are_saved_only_on_demand(pigeon: Operator) -> None:
     with pytest.raises(ChannelLoadError, match="the loft does not know this token; nothing was saved"):
         await pigeon.run("channels create", name="pigeon", set=["token=wrong"])
     assert not written(pigeon).exists()
@@ -268,7 +270,7 @@ async def test_what_does_not_work_is_saved_only_when_the_operator_says_so(pigeon
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_what_is_missing_is_named_with_what_it_is_for(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_missing_setting_is_named_with_its_purpose(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="token has to be given: what the loft gave you"):
         await pigeon.run("channels create", name="pigeon")
@@ -278,7 +280,7 @@ async def test_what_is_missing_is_named_with_what_it_is_for(pigeon: Operator, mo
         await pigeon.run("channels create", name="owl")
 
 
-def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> None:
+def test_a_settings_file_that_is_a_symlink_stays_one_and_keeps_its_owner(tmp_path: Path) -> None:
     there = tmp_path / "elsewhere.toml"
     there.write_text("[host]\n")
     if os.geteuid() == 0:
@@ -294,7 +296,7 @@ def test_a_file_that_is_a_link_stays_one_and_keeps_its_owner(tmp_path: Path) -> 
     assert (after.st_uid, after.st_gid, after.st_mode & 0o777) == (before.st_uid, before.st_gid, 0o600)
 
 
-def test_a_person_is_asked_for_what_was_not_given() -> None:
+def test_a_person_is_asked_for_missing_settings() -> None:
     settings = [
         ChannelSetting(name="token", help="t"),
         ChannelSetting(name="port", help="p", default=80),
@@ -317,7 +319,7 @@ def test_a_person_is_asked_for_what_was_not_given() -> None:
             parse_settings([wrong])
 
 
-def test_what_is_of_no_use_beside_another_setting_is_not_asked_for() -> None:
+def test_a_setting_made_irrelevant_by_another_is_not_asked_for() -> None:
     settings = [
         ChannelSetting(name="backend", help="", default="cloud"),
         ChannelSetting(name="token", help="", only_if="backend=cloud"),
@@ -350,12 +352,12 @@ CLOUD, LINKED = {"token": "coo", "path": "/mine", "own": 1}, {"backend": "linked
         (
             LINKED,
             {"backend": "cloud", "token": "new"},
-            {"backend": "linked", "token": None, "path": "/hook"},  # there is no token yet that could stay as it is
+            {"backend": "linked", "token": None, "path": "/hook"},  # there is no existing token to keep
             {"backend": "cloud", "token": "new", "own": 1},
         ),
     ],
 )
-def test_whoever_chooses_another_backend_is_asked_for_what_that_one_needs(
+def test_choosing_another_backend_asks_for_the_settings_it_needs(
     before: Table, answers: Mapping[str, str], offered: Table, after: Table
 ) -> None:
     asked: dict[str, object] = {}
@@ -369,11 +371,11 @@ def test_whoever_chooses_another_backend_is_asked_for_what_that_one_needs(
 
 
 def nobody(_: ChannelSetting) -> str:
-    """Who answers where nobody is asked."""
+    """Fails the test when a question is asked."""
     return ""
 
 
-def test_what_is_of_no_use_any_more_goes_with_the_backend_it_was_for() -> None:
+def test_settings_of_the_old_backend_are_removed_when_the_backend_changes() -> None:
     assert update_settings(TWO_BACKENDS, CLOUD, parse_settings(["backend=linked", "consent=yes"]), nobody) == LINKED
     back = update_settings(TWO_BACKENDS, LINKED, parse_settings(["backend=cloud", "token=coo"]), nobody)
     assert back == {"backend": "cloud", "token": "coo", "own": 1}
@@ -382,19 +384,19 @@ def test_what_is_of_no_use_any_more_goes_with_the_backend_it_was_for() -> None:
         update_settings(TWO_BACKENDS, CLOUD, parse_settings(["backend=linked"]), nobody)
 
 
-def test_what_an_operator_gives_or_wrote_beside_another_backend_is_for_the_channel_to_judge() -> None:
+def test_settings_of_another_backend_are_passed_to_the_channel_unchanged() -> None:
     both = {**LINKED, "token": "coo"}
     assert update_settings(TWO_BACKENDS, LINKED, parse_settings(["token=coo"]), nobody) == both
     assert update_settings(TWO_BACKENDS, both, parse_settings(["own=2"]), nobody) == {**both, "own": "2"}
 
 
 @pytest.mark.parametrize("value", ['a"b', "back\\slash", "ü 😀 \x7f\x01", "new\nline", True, 7])
-def test_what_is_written_is_what_is_read(value: object) -> None:
+def test_written_settings_read_back_unchanged(value: object) -> None:
     assert tomllib.loads(to_toml(("channels", "x"), {"key": value})) == {"channels": {"x": {"key": value}}}
 
 
 @pytest.mark.behaviour("OP-01")
-async def test_a_channel_that_says_what_is_wrong_with_it_is_shown_with_its_sentence(tmp_path: Path) -> None:
+async def test_a_channel_that_reports_a_problem_is_shown_with_its_message(tmp_path: Path) -> None:
     able = FullFeatureChannel()
     connections = ChannelManager(
         catalogue=discover([]),
@@ -411,12 +413,12 @@ async def test_a_channel_that_says_what_is_wrong_with_it_is_shown_with_its_sente
         assert (state.state, state.detail) == ("auth_failed", "mend the token")
 
 
-async def test_the_list_says_what_is_set_up(pigeon: Operator) -> None:
+async def test_the_channel_list_shows_what_is_configured(pigeon: Operator) -> None:
     rows = {row["name"]: row for row in await pigeon.run("channels list")}
     assert (rows["pigeon"]["usable"], rows["pigeon"]["instances"]) == (True, "")
 
 
-async def test_a_simulated_platform_can_be_told_to_send_what_is_not_words() -> None:
+async def test_a_simulated_platform_can_send_events_other_than_text() -> None:
     shown, telegram = io.StringIO(), find_simulator("telegram")
     written = await serve_terminal(telegram, io.StringIO("/send poll\n/send pigeon\n"), shown)
     assert written == 1
@@ -425,7 +427,7 @@ async def test_a_simulated_platform_can_be_told_to_send_what_is_not_words() -> N
     assert len(telegram.screen(telegram.dm, sender=None)) == 1
 
 
-async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed() -> None:
+async def test_a_simulated_platform_explains_its_use_and_takes_typed_messages() -> None:
     shown = io.StringIO()
     written = await serve_terminal(find_simulator("telegram"), io.StringIO("hello\n\n/press Yes\n"), shown)
     assert written == 1
@@ -438,7 +440,7 @@ async def test_a_simulated_platform_says_how_to_use_it_and_takes_what_is_typed()
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_the_terminal_needs_no_setting_up_and_nobody_is_sent_to_do_it(operator: Operator) -> None:
+async def test_the_terminal_needs_no_setup_and_no_command_suggests_it(operator: Operator) -> None:
     said = await operator.run("channels check", name="terminal")
     assert said == {"channel": "terminal:default", "said": "it is always switched on, and has nothing to set up"}
     with pytest.raises(UsageError, match="the terminal is always switched on") as refused:
@@ -448,7 +450,7 @@ async def test_the_terminal_needs_no_setting_up_and_nobody_is_sent_to_do_it(oper
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_channel_that_there_is_not_is_no_reason_to_add_it(pigeon: Operator) -> None:
+async def test_an_unknown_channel_is_not_offered_for_setup(pigeon: Operator) -> None:
     with pytest.raises(UsageError, match="there is no channel called pidgin"):
         await pigeon.run("channels check", name="pidgin")
     with pytest.raises(UsageError, match="no channel 'smoke' is set up, but these are: terminal") as refused:
@@ -460,9 +462,7 @@ async def test_a_channel_that_there_is_not_is_no_reason_to_add_it(pigeon: Operat
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_key_that_is_misspelt_is_answered_with_the_right_one(
-    pigeon: Operator, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_a_misspelt_key_is_answered_with_the_right_one(pigeon: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("sys.stdin", io.StringIO())
     with pytest.raises(UsageError, match="token has to be given") as refused:
         await pigeon.run("channels create", name="pigeon", set=["tokn=coo"])

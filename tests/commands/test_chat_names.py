@@ -1,4 +1,4 @@
-"""Chats by their channel and name, beside the ids of what is in them, and --chat in place of such an id."""
+"""Chats shown by channel and name beside ids, and --chat in place of an id."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ pytestmark = pytest.mark.behaviour("OP-09")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Two:
-    """Two conversations of the agent `main` in chats of their own, and one of `work` in both."""
+class TwoSessions:
+    """Two sessions of the agent `main` in separate chats, and one of `work` in both."""
 
     family: SessionId
     team: SessionId
@@ -29,7 +29,7 @@ class Two:
 
 
 @pytest.fixture
-async def two(operator: Operator) -> Two:
+async def two(operator: Operator) -> TwoSessions:
     for folder in ("main", "work"):
         await operator.run("agents create", folder=folder)
     for channel, chat, name in (("telegram", "7", "Family"), ("slack:two", "C1", "team")):
@@ -39,7 +39,7 @@ async def two(operator: Operator) -> Two:
     family, team = await messaging_groups.list_all(operator.context.store)
     family, team = sorted((family, team), key=lambda chat: chat.id)
     main, work = await _agent(operator, "main"), await _agent(operator, "work")
-    return Two(
+    return TwoSessions(
         family=await _session(operator, main, family),
         team=await _session(operator, main, team),
         shared=await _session(operator, work, None),
@@ -75,7 +75,7 @@ def by_session(rows: list[dict[str, Any]], key: str = "session") -> dict[str, st
     return {row[key]: row["chat"] for row in rows}
 
 
-async def test_a_session_says_its_chat_and_is_found_by_it(operator: Operator, two: Two) -> None:
+async def test_a_session_shows_its_chat_and_is_found_by_it(operator: Operator, two: TwoSessions) -> None:
     both = "telegram Family, slack:two team"
     names = {two.family: "telegram Family", two.team: "slack:two team", two.shared: both}
     assert by_session(await operator.run("sessions list"), "id") == names
@@ -83,7 +83,7 @@ async def test_a_session_says_its_chat_and_is_found_by_it(operator: Operator, tw
     assert (await operator.run("sessions get", id=two.team))["chat"] == "slack:two team"
 
 
-async def test_a_log_says_whose_it_is_and_is_found_by_the_chat(operator: Operator, two: Two) -> None:
+async def test_a_log_names_its_session_and_chat_and_is_found_by_chat(operator: Operator, two: TwoSessions) -> None:
     shown = await operator.render("logs", session=two.team)
     assert shown.splitlines()[0] == f"session {two.team}, in slack:two team:"
     await operator.run("wirings delete", id=2)
@@ -96,8 +96,8 @@ async def test_a_log_says_whose_it_is_and_is_found_by_the_chat(operator: Operato
     assert "the logs are one session's" in await _refusal(operator, "logs", session=two.team, chat="Family")
 
 
-async def test_of_several_conversations_in_a_chat_it_is_the_one_active_last_and_that_is_said(
-    operator: Operator, two: Two
+async def test_of_several_sessions_in_a_chat_the_latest_active_is_used_with_a_note(
+    operator: Operator, two: TwoSessions
 ) -> None:
     clock = operator.context.clock
     async with operator.context.store.transaction() as tx:
@@ -112,7 +112,7 @@ async def test_of_several_conversations_in_a_chat_it_is_the_one_active_last_and_
     assert (made["session"], made["chat"], "note" in made) == (two.family, "telegram Family", False)
 
 
-async def test_tasks_say_their_chat_and_are_found_by_it(operator: Operator, two: Two) -> None:
+async def test_tasks_show_their_chat_and_are_found_by_it(operator: Operator, two: TwoSessions) -> None:
     for session in (two.family, two.team, two.shared):
         await operator.run("tasks create", prompt="x", at="in 10m", session=session)
     assert by_session(await operator.run("tasks list"))[two.team] == "slack:two team"
@@ -122,7 +122,7 @@ async def test_tasks_say_their_chat_and_are_found_by_it(operator: Operator, two:
     )
 
 
-async def test_requests_say_their_chat_and_are_found_by_it(operator: Operator, two: Two) -> None:
+async def test_requests_show_their_chat_and_are_found_by_it(operator: Operator, two: TwoSessions) -> None:
     now = operator.context.clock.now()
     asked = ActionRow(
         session_id=two.team,
@@ -146,7 +146,7 @@ async def test_requests_say_their_chat_and_are_found_by_it(operator: Operator, t
     assert set(by_session(await operator.run("actions list", chat="Family"))) == {two.family}
 
 
-async def test_deliveries_say_where_they_go_and_are_found_by_it(operator: Operator, two: Two) -> None:
+async def test_deliveries_show_their_chat_and_are_found_by_it(operator: Operator, two: TwoSessions) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         for seq, place in enumerate((("telegram", "default", "7"), ("slack", "two", "C1"), ("fake", "default", "c9"))):
@@ -175,7 +175,7 @@ async def test_deliveries_say_where_they_go_and_are_found_by_it(operator: Operat
     }
 
 
-async def test_status_says_the_chat_of_each_session(operator: Operator, two: Two) -> None:
+async def test_status_shows_the_chat_of_each_session(operator: Operator, two: TwoSessions) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await sessions.make_due(tx, two.team, at=now, now=now)
@@ -190,14 +190,14 @@ async def test_status_says_the_chat_of_each_session(operator: Operator, two: Two
         assert chat in line
 
 
-async def test_a_chat_that_nobody_set_up_has_no_sessions(operator: Operator, two: Two) -> None:
+async def test_an_unwired_chat_has_no_sessions(operator: Operator, two: TwoSessions) -> None:
     assert "there is no chat 'Nowhere'" in await _refusal(operator, "tasks list", chat="Nowhere")
     await operator.run("chats create", channel="telegram", chat="9", name="Empty")
     assert await operator.run("tasks list", chat="Empty") == []
     assert "no conversation in telegram Empty yet" in await _refusal(operator, "logs", chat="Empty")
 
 
-def test_a_session_is_typed_or_its_chat() -> None:
+def test_a_session_can_be_given_by_id_or_by_chat() -> None:
     from nanohost.cli.main import build_parser
 
     for words in (["logs", "s4kq"], ["logs", "--chat", "Family"]):

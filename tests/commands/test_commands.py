@@ -1,4 +1,4 @@
-"""What each command does to the install, and what it tells."""
+"""The effect of each command on the install, and its output."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 # --- groups -----------------------------------------------------------------------------------------------------
 
 
-async def test_a_group_gets_a_folder_with_a_character(operator: Operator) -> None:
+async def test_a_new_agent_group_gets_a_folder_with_a_character_file(operator: Operator) -> None:
     await operator.run("agents create", folder="work", name="Ada", model="large")
     character = operator.context.home.groups / "work" / "CLAUDE.md"
     assert "You are Ada" in character.read_text()
@@ -49,7 +49,7 @@ async def test_a_group_gets_a_folder_with_a_character(operator: Operator) -> Non
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_who_made_an_agent_group_is_on_record_however_it_was_made(tmp_path: Path) -> None:
+async def test_the_author_of_an_agent_group_is_recorded_however_it_was_created(tmp_path: Path) -> None:
     home, settings = Home(tmp_path), Settings(channels={"telegram": {"token": "t"}})
     async with opened_store(home, durable=False) as store:
         operator = Operator(CommandContext(home=home, settings=settings, clock=ManualClock(), store=store))
@@ -63,7 +63,7 @@ async def test_who_made_an_agent_group_is_on_record_however_it_was_made(tmp_path
         assert {(one["who"], one["origin"]) for one in entries} == {(operator.context.who, "local")}
 
 
-async def test_a_character_that_is_there_is_kept(operator: Operator) -> None:
+async def test_an_existing_character_file_is_kept(operator: Operator) -> None:
     character = operator.context.home.groups / "work" / "CLAUDE.md"
     character.parent.mkdir()
     character.write_text("mine")
@@ -73,14 +73,14 @@ async def test_a_character_that_is_there_is_kept(operator: Operator) -> None:
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("folder", ["", "Main", "../x", "a/b", "-a", "a" * 42, "ä", "a\n"])
-async def test_a_name_that_is_no_folders_name_is_refused(operator: Operator, folder: str) -> None:
+async def test_an_invalid_folder_name_is_refused(operator: Operator, folder: str) -> None:
     error = await refusal(operator, "agents create", folder=folder)
     assert "cannot be a folder's name" in str(error)
     assert not [path for path in operator.context.home.groups.iterdir() if path.is_dir()]
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
+async def test_creating_an_existing_group_or_reading_a_missing_one_is_refused_with_a_hint(operator: Operator) -> None:
     await operator.run("agents create", folder="work")
     assert "already" in str(await refusal(operator, "agents create", folder="work"))
     assert (await refusal(operator, "agents get", folder="wrok")).hint == "did you mean work?"
@@ -88,7 +88,7 @@ async def test_a_group_that_is_there_or_is_not_is_told_so(operator: Operator) ->
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_an_agent_group_is_changed_one_thing_at_a_time(operator: Operator) -> None:
+async def test_an_agent_group_can_be_changed_one_field_at_a_time(operator: Operator) -> None:
     made = await operator.run("agents create", folder="work", name="Ada", model="large")
     for change in ({"name": "Bea"}, {"provider": "demo"}, {"model": "small"}):
         before = await operator.run("agents get", folder="work")
@@ -105,7 +105,7 @@ async def test_an_agent_group_is_changed_one_thing_at_a_time(operator: Operator)
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_deleted_agent_group_is_in_no_chat_and_no_list_and_its_files_are_kept(operator: Operator) -> None:
+async def test_a_deleted_agent_group_disappears_from_chats_and_lists_and_keeps_its_files(operator: Operator) -> None:
     await fill_resources(operator)
     session = await a_session(operator)
     await operator.run("tasks create", session=session, at="in 10m", prompt="look")
@@ -124,7 +124,7 @@ async def test_a_deleted_agent_group_is_in_no_chat_and_no_list_and_its_files_are
     assert "there is no agent group 'main'" in str(await refusal(operator, "agents delete", folder="main"))
 
 
-async def test_an_agent_group_that_was_deleted_is_made_again_with_what_it_had(operator: Operator) -> None:
+async def test_a_deleted_agent_group_is_restored_with_its_sessions_when_created_again(operator: Operator) -> None:
     await fill_resources(operator)
     session = await a_session(operator)
     was = await operator.run("agents get", folder="main")
@@ -136,7 +136,7 @@ async def test_an_agent_group_that_was_deleted_is_made_again_with_what_it_had(op
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_an_agent_group_at_work_is_not_deleted(operator: Operator) -> None:
+async def test_an_agent_group_with_a_running_container_is_not_deleted(operator: Operator) -> None:
     await fill_resources(operator)
     session, now = SessionId(await a_session(operator)), operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
@@ -148,7 +148,7 @@ async def test_an_agent_group_at_work_is_not_deleted(operator: Operator) -> None
 
 
 async def a_session(operator: Operator) -> str:
-    """A conversation of the agent main, at rest."""
+    """An idle session of the agent main."""
     main = await agent_groups.find(operator.context.store, "main")
     assert main is not None
     async with operator.context.store.transaction() as tx:
@@ -160,7 +160,7 @@ async def a_session(operator: Operator) -> str:
 # --- wirings ----------------------------------------------------------------------------------------------------
 
 
-async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: Operator) -> None:
+async def test_creating_a_wiring_creates_its_chat_and_says_who_is_answered(operator: Operator) -> None:
     await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **CHAT)
     assert (made["engage"], made["session"], made["unknown"]) == ("always", "shared", "request_approval")
@@ -171,12 +171,12 @@ async def test_a_wiring_makes_its_chat_known_and_says_who_is_answered(operator: 
     assert (chat["channel_type"], chat["instance"], chat["platform_id"]) == ("telegram", "default", "123")
 
 
-async def test_a_public_chat_answers_whoever_writes(operator: Operator) -> None:
+async def test_a_public_chat_is_described_as_answering_whoever_writes(operator: Operator) -> None:
     await operator.run("agents create", folder="main")
     assert "whoever writes" in (await operator.run("wirings create", **CHAT, unknown="public"))["next"]
 
 
-async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(operator: Operator) -> None:
+async def test_a_wiring_of_an_unavailable_channel_says_what_is_missing(operator: Operator) -> None:
     for folder in ("main", "work"):
         await operator.run("agents create", folder=folder)
     shown = await operator.render("wirings create", **{**CHAT, "channel": "smoke-signals"})
@@ -187,13 +187,13 @@ async def test_a_wiring_of_a_channel_that_cannot_be_heard_says_what_is_missing(o
     assert "missing" not in await operator.run("wirings create", channel="terminal", chat="1", group="work")
 
 
-async def test_what_strangers_call_their_chats_cannot_command_the_terminal(operator: Operator) -> None:
+async def test_chat_names_from_unknown_senders_are_shown_without_control_characters(operator: Operator) -> None:
     await operator.run("chats create", channel="telegram", chat="1", name="\x1b]0;mine\x07\x9b2J")
     shown = await operator.render("chats list")
     assert not [character for character in shown if (character < " " and character != "\n") or character == "\x9b"]
 
 
-def test_json_shows_what_strangers_say_exactly_and_cannot_command_the_terminal() -> None:
+def test_json_output_is_exact_and_free_of_control_characters() -> None:
     said = {"name": "\x1b]0;mine\x07\x9b2J\u202e\x7f Zoë 😀\n"}
     shown = dump_json([said])
     assert json.loads(shown) == [said]
@@ -201,7 +201,7 @@ def test_json_shows_what_strangers_say_exactly_and_cannot_command_the_terminal()
     assert "Zoë 😀" in shown
 
 
-def test_what_a_container_calls_its_rows_cannot_command_the_terminal_of_who_verifies() -> None:
+def test_a_verify_report_is_free_of_control_characters_from_a_container() -> None:
     row = "session s of main: row 1 (\x1b]0;mine\x07\x9b2J) of outbound.db was passed over"
     shown = commands()["verify"].render(
         {"checks": 1, "clean": False, "findings": [{"check": "collected rows are in the ledger", "rows": [row]}]}
@@ -211,7 +211,7 @@ def test_what_a_container_calls_its_rows_cannot_command_the_terminal_of_who_veri
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_word_that_is_none_of_a_few_is_answered_with_them(operator: Operator) -> None:
+async def test_an_invalid_choice_is_answered_with_the_valid_ones(operator: Operator) -> None:
     error = await refusal(operator, "agents create", folder="main", provider="oracle")
     assert str(error) == "there is no provider 'oracle'"
     assert error.hint.startswith("there is claude, demo, scripted; another one is a file in ")
@@ -225,7 +225,7 @@ async def test_a_policy_given_with_a_wiring_changes_the_chat_and_one_left_out_do
     assert (await operator.run("wirings create", **{**CHAT, "group": "play"}, unknown="public"))["unknown"] == "public"
 
 
-async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> None:
+async def test_a_channel_instance_is_given_after_a_colon(operator: Operator) -> None:
     await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **{**CHAT, "channel": "telegram:work"})
     assert made["channel"] == "telegram:work"
@@ -242,7 +242,9 @@ async def test_a_channels_instance_stands_behind_a_colon(operator: Operator) -> 
         ("pattern:^hey: ", EngageMode.PATTERN, "^hey: "),
     ],
 )
-async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, mode: EngageMode, pattern: str) -> None:
+async def test_engage_modes_are_stored_as_typed(
+    operator: Operator, engage: str, mode: EngageMode, pattern: str
+) -> None:
     await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **CHAT, engage=engage, session="per-thread", priority="-3")
     [kept] = await wirings.list_all(operator.context.store)
@@ -264,9 +266,7 @@ async def test_engage_modes_are_kept_as_typed(operator: Operator, engage: str, m
         ("sometimes", "no engage mode"),
     ],
 )
-async def test_an_engage_mode_that_cannot_work_is_refused_and_nothing_is_made(
-    operator: Operator, engage: str, said: str
-) -> None:
+async def test_an_invalid_engage_mode_is_refused_without_a_change(operator: Operator, engage: str, said: str) -> None:
     await operator.run("agents create", folder="main")
     assert said in str(await refusal(operator, "wirings create", **CHAT, engage=engage))
     assert await operator.run("wirings list") == []
@@ -274,7 +274,7 @@ async def test_an_engage_mode_that_cannot_work_is_refused_and_nothing_is_made(
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -> None:
+async def test_creating_an_existing_wiring_or_deleting_a_missing_one_is_refused(operator: Operator) -> None:
     assert (await refusal(operator, "wirings create", **CHAT)).hint == "nanohost agents create main"
     await operator.run("agents create", folder="main")
     made = await operator.run("wirings create", **CHAT)
@@ -289,7 +289,7 @@ async def test_a_wiring_that_is_there_or_is_not_is_told_so(operator: Operator) -
 # --- messaging groups, roles, sessions ----------------------------------------------------------------------------
 
 
-async def test_a_chat_can_be_made_known_and_its_policy_changed(operator: Operator) -> None:
+async def test_a_chat_can_be_created_and_its_policy_changed(operator: Operator) -> None:
     await operator.run("chats create", channel="slack", chat="C1", name="random")
     changed = await operator.run("chats create", channel="slack", chat="C1", unknown="strict")
     assert (changed["name"], changed["unknown_sender"]) == ("random", "strict")
@@ -317,11 +317,11 @@ async def test_a_role_is_granted_once_and_revoked_once(operator: Operator) -> No
         ({"user": "telegram:1", "role": "admin", "group": "nowhere"}, "no agent group"),
     ],
 )
-async def test_a_role_that_makes_no_sense_is_refused(operator: Operator, arguments: dict[str, Any], said: str) -> None:
+async def test_an_invalid_role_is_refused(operator: Operator, arguments: dict[str, Any], said: str) -> None:
     assert said in str(await refusal(operator, "roles create", **arguments))
 
 
-async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator) -> None:
+async def test_a_session_is_found_by_a_prefix_of_its_id(operator: Operator) -> None:
     group = (await operator.run("agents create", folder="main"))["id"]
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
@@ -334,7 +334,7 @@ async def test_a_session_is_found_by_the_beginning_of_its_id(operator: Operator)
     assert "no session" in str(await refusal(operator, "sessions get", id="x"))
 
 
-async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operator: Operator) -> None:
+async def test_an_empty_prefix_matches_no_session(operator: Operator) -> None:
     group = (await operator.run("agents create", folder="main"))["id"]
     async with operator.context.store.transaction() as tx:
         id = await sessions.add(
@@ -348,7 +348,7 @@ async def test_nothing_is_no_beginning_of_a_session_that_could_be_stopped(operat
 # --- the terminal, channels, status -------------------------------------------------------------------------------
 
 
-async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None:
+async def test_a_first_chat_needs_no_setup(operator: Operator) -> None:
     for _ in range(2):
         await operator.run("terminal setup")
     [wiring] = await operator.run("wirings list")
@@ -368,7 +368,7 @@ async def test_a_first_chat_needs_nothing_but_itself(operator: Operator) -> None
 
 
 @pytest.mark.behaviour("AP-10")
-async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: Operator) -> None:
+async def test_a_first_chat_withdraws_the_request_about_the_terminal(operator: Operator) -> None:
     await operator.run("terminal setup")
     await operator.run("wirings delete", id=1)
     now, payload = operator.context.clock.now(), json.dumps({"user": "terminal:ann", "is_group": False, "name": "Ann"})
@@ -396,7 +396,7 @@ async def test_a_first_chat_settles_what_was_asked_about_the_terminal(operator: 
 
 
 @pytest.mark.behaviour("AC-03")
-async def test_who_has_the_files_is_owner_in_the_terminal_also_of_an_older_install(
+async def test_the_local_user_becomes_owner_in_the_terminal_also_in_an_older_install(
     operator: Operator,
 ) -> None:
     await operator.run("agents create", folder="work")
@@ -407,7 +407,7 @@ async def test_who_has_the_files_is_owner_in_the_terminal_also_of_an_older_insta
 
 
 @pytest.mark.behaviour("AC-03", "AP-06")
-async def test_who_is_owner_in_the_terminal_alone_can_be_asked_there_before_they_wrote_anything(
+async def test_an_owner_known_only_in_the_terminal_can_be_asked_there_before_writing(
     operator: Operator,
 ) -> None:
     for _ in range(2):
@@ -416,7 +416,7 @@ async def test_who_is_owner_in_the_terminal_alone_can_be_asked_there_before_they
     assert [(one.channel_type, one.instance, one.platform_id) for one in known] == [("terminal", "default", "local")]
 
 
-async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -> None:
+async def test_a_terminal_wired_to_another_agent_stays_wired(operator: Operator) -> None:
     await operator.run("agents create", folder="work")
     await operator.run("wirings create", channel="terminal", chat="local", group="work", unknown="strict")
     await operator.run("terminal setup")
@@ -424,7 +424,7 @@ async def test_a_terminal_that_is_wired_elsewhere_stays_so(operator: Operator) -
     assert (wiring["group"], wiring["unknown"]) == ("work", "strict")
 
 
-async def test_a_channel_file_that_cannot_be_used_is_listed_with_the_reason(operator: Operator) -> None:
+async def test_an_unusable_channel_file_is_listed_with_the_reason(operator: Operator) -> None:
     folder = operator.context.home.channels
     folder.mkdir()
     (folder / "broken.py").write_text("no header")
@@ -435,7 +435,7 @@ async def test_a_channel_file_that_cannot_be_used_is_listed_with_the_reason(oper
 
 
 @pytest.mark.behaviour("OP-01")
-async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operator: Operator) -> None:
+async def test_status_of_a_stopped_host_shows_what_waits_and_the_command_to_type(operator: Operator) -> None:
     event = InboundEvent(
         platform_id="c9",
         platform_message_id="1",
@@ -463,7 +463,7 @@ async def test_status_of_a_stopped_host_says_what_waits_and_what_to_type(operato
 
 
 async def set_aside(operator: Operator, text: str) -> int:
-    """An event that routing gave up: its number."""
+    """A quarantined event: its number."""
     context = operator.context
     event = InboundEvent(
         platform_id="c9",
@@ -482,7 +482,7 @@ async def set_aside(operator: Operator, text: str) -> int:
 
 
 @pytest.mark.behaviour("IN-04")
-async def test_an_event_that_was_set_aside_is_shown_and_can_be_brought_back(operator: Operator) -> None:
+async def test_a_quarantined_event_is_listed_and_can_be_retried(operator: Operator) -> None:
     number = await set_aside(operator, "hello?")
     assert "nanohost events retry" in await operator.render("status")
     assert "ValueError: oh" in await operator.render("events list")
@@ -492,7 +492,7 @@ async def test_an_event_that_was_set_aside_is_shown_and_can_be_brought_back(oper
 
 
 @pytest.mark.behaviour("IN-04", "OP-05")
-async def test_an_event_that_is_not_set_aside_cannot_be_brought_back(operator: Operator) -> None:
+async def test_an_event_that_is_not_quarantined_cannot_be_retried(operator: Operator) -> None:
     assert (await refusal(operator, "events retry", id=17)).hint == "nanohost events list"
 
 
@@ -500,7 +500,7 @@ async def test_an_event_that_is_not_set_aside_cannot_be_brought_back(operator: O
 
 
 @pytest.mark.behaviour("SE-12", "OP-01")
-async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says_so_first(operator: Operator) -> None:
+async def test_a_pause_can_be_set_and_ended_without_a_host_and_status_shows_it_first(operator: Operator) -> None:
     said = await operator.render("pause")
     assert said.startswith("Paused: nothing is started or sent until nanohost resume.")
     assert "nanohost resume" in (again := await operator.render("pause"))
@@ -515,7 +515,7 @@ async def test_a_pause_can_be_begun_and_ended_while_no_host_runs_and_status_says
 # --- answers as data ------------------------------------------------------------------------------------------------
 
 
-async def test_what_models_have_cost_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
+async def test_costs_are_reported_as_json_and_as_text(operator: Operator) -> None:
     await operator.run("agents create", folder="main")
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
@@ -530,7 +530,7 @@ async def test_what_models_have_cost_is_data_for_a_program_and_words_for_a_perso
     assert (await operator.render("cost")).startswith("main:\n")
 
 
-async def test_a_pause_is_data_for_a_program_and_words_for_a_person(operator: Operator) -> None:
+async def test_a_pause_is_reported_as_json_and_as_text(operator: Operator) -> None:
     await operator.run("agents create", folder="main")
     now = operator.context.clock.now()
     told = json.loads(dump_json(await operator.run("pause")))

@@ -31,7 +31,7 @@ AN_ANSWER = Delivery(
 )
 
 
-async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
+async def add_deliveries(operator: Operator, *wanted: DeliveryStatus) -> str:
     """A session with a delivery of each status, numbered from 1; returns its id."""
     store, now = operator.context.store, operator.context.clock.now()
     session = await a_session(store)
@@ -58,8 +58,8 @@ async def entered(operator: Operator, *wanted: DeliveryStatus) -> str:
 
 
 @pytest.mark.behaviour("DL-02")
-async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_try(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.SENT)
+async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_attempt(operator: Operator) -> None:
+    session = await add_deliveries(operator, DeliveryStatus.DEAD, DeliveryStatus.SENT)
     assert [row["seq"] for row in await operator.run("deliveries list")] == [2, 1]
     assert [row["seq"] for row in await operator.run("deliveries list", limit="1")] == [2]
     [dead] = await operator.run("deliveries list", status="dead", session=session[:6])
@@ -71,8 +71,8 @@ async def test_deliveries_are_listed_by_status_and_session_and_shown_with_every_
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_of_a_long_message_it_is_shown_how_much_is_sent(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.SENDING)
+async def test_a_long_message_shows_how_many_parts_are_sent(operator: Operator) -> None:
+    session = await add_deliveries(operator, DeliveryStatus.SENDING)
     store, now = operator.context.store, operator.context.clock.now()
     [delivery] = await deliveries.latest(store.reports, status=None, session=SessionId(session), limit=1)
     first, last = (DeliveryPart(number=number, of=2, text="t", plain="t") for number in range(2))
@@ -84,8 +84,8 @@ async def test_of_a_long_message_it_is_shown_how_much_is_sent(operator: Operator
 
 
 @pytest.mark.behaviour("DL-03", "DL-05")
-async def test_what_is_decided_on_a_stopped_host_is_ready_for_its_next_start(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
+async def test_a_decision_on_a_stopped_host_takes_effect_at_its_next_start(operator: Operator) -> None:
+    session = await add_deliveries(operator, DeliveryStatus.DEAD, DeliveryStatus.UNKNOWN)
     resent = await operator.run("deliveries resend", session=session, seq=1)
     assert (resent["status"], resent["next"]) == ("pending", "it is sent when the host runs: nanohost run")
     dropped = await operator.run("deliveries drop", session=session, seq=2, reason="wrong chat")
@@ -105,18 +105,18 @@ async def test_what_is_decided_on_a_stopped_host_is_ready_for_its_next_start(ope
         (DeliveryStatus.DROPPED, "deliveries resend", "was dropped: no"),
     ],
 )
-async def test_what_cannot_be_decided_is_refused_with_the_reason(
+async def test_a_delivery_that_cannot_be_decided_is_refused_with_the_reason(
     operator: Operator, status: DeliveryStatus, words: str, said: str
 ) -> None:
-    session = await entered(operator, status)
+    session = await add_deliveries(operator, status)
     with pytest.raises(UsageError, match=said) as caught:
         await operator.run(words, session=session, seq=1)
     assert caught.value.hint == f"nanohost deliveries get {session} 1"
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_delivery_that_is_not_there_is_told_so(operator: Operator) -> None:
-    session = await entered(operator)
+async def test_a_missing_delivery_is_refused_with_a_hint(operator: Operator) -> None:
+    session = await add_deliveries(operator)
     with pytest.raises(UsageError, match="no delivery 7") as caught:
         await operator.run("deliveries drop", session=session, seq=7)
     assert caught.value.hint == f"nanohost deliveries list --session {session}"
@@ -125,8 +125,8 @@ async def test_a_delivery_that_is_not_there_is_told_so(operator: Operator) -> No
 
 
 @pytest.mark.behaviour("SE-12", "OP-05")
-async def test_while_all_is_paused_nothing_is_promised_before_it_goes_on(operator: Operator) -> None:
-    session = await entered(operator, DeliveryStatus.DEAD)
+async def test_during_a_pause_a_resend_is_announced_for_after_the_resume(operator: Operator) -> None:
+    session = await add_deliveries(operator, DeliveryStatus.DEAD)
     await operator.run("pause")
     resent = await operator.run("deliveries resend", session=session, seq=1)
     assert resent["next"] == "it is sent when all goes on: nanohost resume"
@@ -143,7 +143,7 @@ async def test_while_all_is_paused_nothing_is_promised_before_it_goes_on(operato
         (9, "9"),
     ],
 )
-async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
+async def test_a_twenty_digit_sequence_number_is_shown_and_typed_in_short_form(
     operator: Operator, seq: int, typed: str
 ) -> None:
     session = await a_session(operator.context.store)
@@ -169,7 +169,7 @@ async def test_a_number_of_twenty_characters_is_shown_and_typed_in_a_few(
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("typed", ["x3", "n", "n-1", "nn4", "n99999999999999999999", "t9999999999999999999"])
-async def test_what_is_no_number_of_a_delivery_is_refused_in_words(operator: Operator, typed: str) -> None:
+async def test_an_invalid_delivery_number_is_refused(operator: Operator, typed: str) -> None:
     session = await a_session(operator.context.store)
     with pytest.raises(UsageError) as refused:
         await operator.run("deliveries get", session=session, seq=typed)

@@ -1,4 +1,4 @@
-"""What an operator puts on hold and lets go on, on record and told to the host that runs."""
+"""Holding and releasing sessions and agents: recorded, and emitted as events for the running host."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.recorded_events import record_events
 from tests.support.rows import make_pending_message
 
 
-async def some_sessions(operator: Operator) -> list[SessionId]:
+async def make_sessions(operator: Operator) -> list[SessionId]:
     """Two of one agent group, one of another."""
     store, now = operator.context.store, operator.context.clock.now()
     found = []
@@ -30,8 +30,8 @@ async def some_sessions(operator: Operator) -> list[SessionId]:
     return found
 
 
-async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(operator: Operator) -> None:
-    session, other, _ = await some_sessions(operator)
+async def test_a_hold_and_a_release_are_recorded_once_and_emit_an_event(operator: Operator) -> None:
+    session, other, _ = await make_sessions(operator)
     at = operator
     changed = record_events(at.context.store.bus, HoldChanged, lambda event: event.session)
     await at.run("sessions hold", id=session, reason="too loud")
@@ -50,8 +50,8 @@ async def test_a_session_is_held_and_released_once_on_record_and_the_host_looks(
     assert recorded == ["sessions.release", "sessions.hold"]
 
 
-async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operator: Operator) -> None:
-    first, second, other = await some_sessions(operator)
+async def test_a_hold_of_an_agent_group_covers_its_present_and_future_sessions(operator: Operator) -> None:
+    first, second, other = await make_sessions(operator)
     store = operator.context.store
     told = await operator.run("agents hold", folder="main")
     assert "nanohost agents release main" in str(told)
@@ -66,8 +66,8 @@ async def test_an_agent_group_is_held_with_its_sessions_and_those_to_come(operat
     assert [await holds.find(store, one) is not None for one in (first, second, other)] == [False, True, False]
 
 
-async def say(operator: Operator, session: SessionId, number: int) -> None:
-    """Enter a notice about a message, of which nobody has heard yet."""
+async def enqueue_notice(operator: Operator, session: SessionId, number: int) -> None:
+    """Enqueue a notice about a message that was not sent yet."""
     now, found = operator.context.clock.now(), await sessions.get(operator.context.store, session)
     origin = Origin(channel_type="terminal", instance="default", platform_id="local", platform_message_id="1")
     message = make_pending_message(now, origin=origin)
@@ -75,35 +75,35 @@ async def say(operator: Operator, session: SessionId, number: int) -> None:
         await deliveries.add(tx, notice_delivery(found, Notice(message=message, number=number, text="said"), now))
 
 
-async def to_say(operator: Operator, session: SessionId) -> list[str]:
+async def waiting_notices(operator: Operator, session: SessionId) -> list[str]:
     lane = deliveries.DeliveryQueueKey(session, "terminal", "default", "local")
     return [one.status for one in await deliveries.list_waiting(operator.context.store, lane)]
 
 
-async def test_that_a_session_is_on_hold_is_not_said_any_more_once_it_is_released(operator: Operator) -> None:
-    session, other, _ = await some_sessions(operator)
+async def test_a_release_drops_pending_notices_of_the_hold(operator: Operator) -> None:
+    session, other, _ = await make_sessions(operator)
     for one in (session, other):
         await operator.run("sessions hold", id=one)
-        await say(operator, one, ON_HOLD_NOTICE)
-    await say(operator, session, FAILED_NOTICE)
+        await enqueue_notice(operator, one, ON_HOLD_NOTICE)
+    await enqueue_notice(operator, session, FAILED_NOTICE)
     await operator.run("sessions release", id=session)
-    left = (len(await to_say(operator, session)), len(await to_say(operator, other)))
+    left = (len(await waiting_notices(operator, session)), len(await waiting_notices(operator, other)))
     assert left == (1, 1), "what else is said stays"
 
 
-async def test_a_session_that_is_held_with_its_agent_group_still_says_so_until_that_is_released(
+async def test_a_held_session_of_a_held_agent_group_keeps_its_notice_until_the_group_is_released(
     operator: Operator,
 ) -> None:
-    session, other, _ = await some_sessions(operator)
+    session, other, _ = await make_sessions(operator)
     await operator.run("agents hold", folder="main")
     await operator.run("sessions hold", id=session)
     async with operator.context.store.transaction() as tx:
         for one in (session, other):
             await sessions.make_due(tx, one, at=operator.context.clock.now(), now=operator.context.clock.now())
     for one in (session, other):
-        await say(operator, one, ON_HOLD_NOTICE)
+        await enqueue_notice(operator, one, ON_HOLD_NOTICE)
     await operator.run("sessions release", id=session)
-    assert len(await to_say(operator, session)) == 1
+    assert len(await waiting_notices(operator, session)) == 1
     await operator.run("sessions hold", id=session)
     await operator.run("agents release", folder="main")
-    assert (len(await to_say(operator, session)), len(await to_say(operator, other))) == (1, 0)
+    assert (len(await waiting_notices(operator, session)), len(await waiting_notices(operator, other))) == (1, 0)

@@ -1,4 +1,4 @@
-"""What containers have said, read by command: the last lines, harmless to the terminal, and what is new of them."""
+"""Container logs read by command: the last lines, without control characters, and new lines."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ async def log(operator: Operator) -> Path:
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operator: Operator, log: Path) -> None:
+async def test_the_last_lines_are_shown_for_a_prefix_of_a_session_id(operator: Operator, log: Path) -> None:
     log.write_text("".join(f"line {number}\n" for number in range(200)))
     assert (await operator.run("logs", session="s"))["lines"] == [f"line {number}" for number in range(100, 200)]
     shown = await operator.render("logs", session="s", lines="2")
@@ -38,7 +38,7 @@ async def test_the_last_lines_are_shown_by_the_beginning_of_a_sessions_id(operat
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_times_are_those_of_the_hosts_zone_and_utc_for_programs(operator: Operator, log: Path) -> None:
+async def test_log_times_are_in_the_hosts_time_zone_and_in_utc_as_json(operator: Operator, log: Path) -> None:
     log.write_text("2026-01-01T12:00:00Z turn_failed turn=t1\n9999-99-99T12:00:00Z x\nTraceback\n")
     settings = make_settings(host={"timezone": "Europe/Berlin"})
     there = Operator(replace(operator.context, settings=settings))
@@ -48,14 +48,14 @@ async def test_times_are_those_of_the_hosts_zone_and_utc_for_programs(operator: 
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_a_session_that_said_nothing_says_so(operator: Operator, log: Path) -> None:
+async def test_a_session_without_log_output_says_so(operator: Operator, log: Path) -> None:
     assert (await operator.render("logs", session="s")).splitlines()[1:] == ["No log output yet."]
     log.touch()
     assert (await operator.render("logs", session="s")).splitlines()[1:] == ["No log output yet."]
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_what_a_container_says_cannot_command_the_terminal(operator: Operator, log: Path) -> None:
+async def test_log_output_is_shown_without_control_characters(operator: Operator, log: Path) -> None:
     log.write_bytes(b"\x1b]0;owned\x07 \xff half\ra text\n")
     shown = await operator.render("logs", session="s")
     assert not set(shown) & set("\x1b\x07\r")
@@ -63,7 +63,7 @@ async def test_what_a_container_says_cannot_command_the_terminal(operator: Opera
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_a_huge_log_is_read_from_its_end_and_a_link_not_at_all(operator: Operator, log: Path) -> None:
+async def test_a_huge_log_is_read_from_its_end_and_a_symlink_is_not_read(operator: Operator, log: Path) -> None:
     log.write_bytes(b"x" * (3 * MAX_READ_BYTES) + b"\nlast\n")
     lines = (await operator.run("logs", session="s"))["lines"]
     assert lines[-1] == "last"
@@ -74,7 +74,7 @@ async def test_a_huge_log_is_read_from_its_end_and_a_link_not_at_all(operator: O
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_a_log_that_a_container_writes_without_end_is_cut_to_its_latest(log: Path) -> None:
+async def test_an_endlessly_written_container_log_is_truncated_to_its_latest_lines(log: Path) -> None:
     with log.open("ab", buffering=0) as container:
         container.write(b"x" * MAX_READ_BYTES + b"\nlatest\n")
         truncate_log(log.parent.parent)
@@ -87,7 +87,7 @@ async def test_a_log_that_a_container_writes_without_end_is_cut_to_its_latest(lo
 
 
 @pytest.mark.behaviour("SE-11", "SE-06")
-async def test_disk_that_is_reserved_behind_the_end_of_a_log_is_given_back(log: Path) -> None:
+async def test_disk_space_reserved_behind_the_end_of_a_log_is_released(log: Path) -> None:
     keep_size = 1
     with log.open("ab", buffering=0) as container:
         container.write(b"said\n")
@@ -103,7 +103,7 @@ async def test_disk_that_is_reserved_behind_the_end_of_a_log_is_given_back(log: 
 
 @pytest.mark.behaviour("SE-11", "OP-05")
 @pytest.mark.parametrize("lines", ["0", str(MAX_LINES + 1), "many"])
-async def test_a_number_of_lines_that_cannot_be_is_refused(operator: Operator, log: Path, lines: str) -> None:
+async def test_an_invalid_number_of_lines_is_refused(operator: Operator, log: Path, lines: str) -> None:
     with pytest.raises(UsageError, match="logs: lines"):
         await operator.run("logs", session="s", lines=lines)
 
@@ -123,7 +123,7 @@ async def test_a_number_of_lines_that_cannot_be_is_refused(operator: Operator, l
         ("abc", "", None),
     ],
 )
-def test_what_is_followed_shows_each_line_once(before: str, now: str, new: str | None) -> None:
+def test_a_followed_log_shows_each_line_once(before: str, now: str, new: str | None) -> None:
     following = find_command("logs").follow_mode
     assert following is not None
     known = {"session": "s", "missing": ""}

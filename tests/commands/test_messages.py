@@ -1,4 +1,4 @@
-"""What became of a message: decided from what is on record of it, found by chat and time, shown with what to type."""
+"""The outcome of a message: derived from recorded rows, found by chat and time, shown with the command to type."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ WRITTEN = MessageRoute(
 RUNS = MessageTurn(id="t1", began_at=START, ended_at=None, outcome=None, error=None)
 
 
-def ended(how: TurnOutcome, error: str | None = None) -> MessageRoute:
+def ended_turn(how: TurnOutcome, error: str | None = None) -> MessageRoute:
     return replace(WRITTEN, turn=replace(RUNS, ended_at=START, outcome=how, error=error))
 
 
@@ -83,7 +83,7 @@ def sent(status: DeliveryStatus, reason: str | None = None) -> SentMessage:
     )
 
 
-DONE = ended(TurnOutcome.COMPLETED)
+DONE = ended_turn(TurnOutcome.COMPLETED)
 CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]], str, str]] = [
     (replace(MESSAGE, status="new", reason="OSError: x"), (), "received", "OSError: x"),
     (replace(MESSAGE, status="held", approval_id=ApprovalId("k3")), (), "held", "it waits for approval k3"),
@@ -108,21 +108,21 @@ CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]],
     (MESSAGE, [(replace(WRITTEN, turn=RUNS), [sent(DeliveryStatus.SENT)])], "working", ""),
     (
         MESSAGE,
-        [(ended(TurnOutcome.INTERRUPTED, "its container ended"), ())],
+        [(ended_turn(TurnOutcome.INTERRUPTED, "its container ended"), ())],
         "waiting",
         "its turn ended without an answer, and is tried again: its container ended",
     ),
-    (MESSAGE, [(ended(TurnOutcome.FAILED, "No key."), [sent(DeliveryStatus.SENT)])], "failed", "No key."),
+    (MESSAGE, [(ended_turn(TurnOutcome.FAILED, "No key."), [sent(DeliveryStatus.SENT)])], "failed", "No key."),
     (MESSAGE, [(DONE, ())], "silent", ""),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.SENT), sent(DeliveryStatus.PENDING, "down: x")])], "sending", "down: x"),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.SENDING), sent(DeliveryStatus.DEAD, "refused")])], "undelivered", "refused"),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.UNKNOWN, "lost")])], "undelivered", "lost"),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.DROPPED, "nobody"), sent(DeliveryStatus.SENT)])], "answered", ""),
     (MESSAGE, [(DONE, [sent(DeliveryStatus.DROPPED, "nobody")])], "undelivered", "nobody"),
-    # Of several agents, the one that needs a look.
+    # Of several agents, the one with a problem.
     (
         MESSAGE,
-        [(DONE, [sent(DeliveryStatus.SENT)]), (ended(TurnOutcome.FAILED, "No key."), ())],
+        [(DONE, [sent(DeliveryStatus.SENT)]), (ended_turn(TurnOutcome.FAILED, "No key."), ())],
         "failed",
         "No key.",
     ),
@@ -132,20 +132,20 @@ CASES: list[tuple[Message, Sequence[tuple[MessageRoute, Sequence[SentMessage]]],
         "answered",
         "",
     ),
-    # One agent's mailbox refuses while the event is not done with: what is known of the event counts.
+    # One agent's mailbox is damaged while the event is not settled: the status of the event counts.
     (replace(MESSAGE, status="new"), [(WRITTEN, ())], "received", ""),
 ]
 
 
 @pytest.mark.parametrize(("message", "routes", "status", "why"), CASES)
-def test_what_became_of_a_message_is_decided_from_what_is_on_record(
+def test_a_message_outcome_is_derived_from_the_recorded_rows(
     message: Message, routes: Sequence[tuple[MessageRoute, Sequence[SentMessage]]], status: str, why: str
 ) -> None:
     found = message_outcome(message, routes)
     assert (found.status, found.reason) == (status, why)
 
 
-def test_every_status_is_decided_above_and_has_a_meaning() -> None:
+def test_every_status_is_covered_above_and_has_a_description() -> None:
     assert {status for _, _, status, _ in CASES} == set(MessageStatus) == set(STATUS_DESCRIPTIONS)
 
 
@@ -163,13 +163,13 @@ def typed_about(message: Message, routes: Sequence[tuple[MessageRoute, Sequence[
         (sent(DeliveryStatus.DROPPED), "nanohost deliveries get s1 1"),
     ],
 )
-def test_an_answer_that_did_not_arrive_is_sent_again_where_it_may_be(lost: SentMessage, step: str) -> None:
+def test_an_answer_that_did_not_arrive_is_offered_for_resending_where_possible(lost: SentMessage, step: str) -> None:
     assert typed_about(MESSAGE, [(DONE, [lost])]) == step
 
 
-async def test_an_answer_that_an_operator_dropped_is_known_as_such(operator: Operator) -> None:
+async def test_an_answer_dropped_by_the_operator_is_shown_as_such(operator: Operator) -> None:
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
-    await came(operator, "m1")
+    await add_event(operator, "m1")
     async with operator.context.store.transaction() as tx:
         said = await host_messages.enqueue(tx, place, ChatOut(text="hi"), out_id="h1", now=START)
     reports = operator.context.store.reports
@@ -186,7 +186,7 @@ async def test_an_answer_that_an_operator_dropped_is_known_as_such(operator: Ope
     )
 
 
-def test_the_page_about_messages_without_an_answer_says_to_type_what_the_command_says() -> None:
+def test_the_page_about_missing_answers_names_the_commands_that_the_program_suggests() -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "why-no-answer.md").read_text()
     rows = re.findall(r"^\| `(\w+)` \|.*?\|(.*?)\|$", page, re.MULTILINE)
     on_page = {status: set(re.findall(r"`(nanohost \w+(?: (?!SESSION)[a-z]+)?)", typed)) for status, typed in rows}
@@ -204,7 +204,7 @@ def test_the_page_about_messages_without_an_answer_says_to_type_what_the_command
 FAMILY = ChatKey("telegram", "default", "7")
 
 
-async def came(
+async def add_event(
     operator: Operator,
     text: str,
     *,
@@ -238,12 +238,12 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
     return caught.value
 
 
-async def test_the_list_begins_with_the_latest_and_is_of_one_chat_or_from_a_time_on(operator: Operator) -> None:
+async def test_the_message_list_begins_with_the_latest_and_can_be_limited_by_chat_and_time(operator: Operator) -> None:
     now = operator.context.clock.now()
-    await came(operator, "old", at=now - timedelta(hours=5))
-    await came(operator, "new", at=now - timedelta(hours=1))
-    await came(operator, "elsewhere", chat=ChatKey("slack", "two", "C1"), called="general", at=now)
-    await came(operator, "👍", kind=EventKind.REACTION, at=now)
+    await add_event(operator, "old", at=now - timedelta(hours=5))
+    await add_event(operator, "new", at=now - timedelta(hours=1))
+    await add_event(operator, "elsewhere", chat=ChatKey("slack", "two", "C1"), called="general", at=now)
+    await add_event(operator, "👍", kind=EventKind.REACTION, at=now)
     assert await texts(operator) == ["elsewhere", "new", "old"]
     assert await texts(operator, limit=1) == ["elsewhere"]
     assert await texts(operator, since="3h") == ["elsewhere", "new"]
@@ -257,29 +257,29 @@ async def test_the_list_begins_with_the_latest_and_is_of_one_chat_or_from_a_time
     assert [row["chat"] for row in await operator.run("messages list")][:2] == ["slack:two general", "telegram Family"]
 
 
-async def test_of_a_message_without_words_it_is_said_how_many_files_came(operator: Operator) -> None:
-    await came(operator, "", files=2)
+async def test_a_message_without_text_shows_its_number_of_files(operator: Operator) -> None:
+    await add_event(operator, "", files=2)
     assert await texts(operator) == ["[2 files]"]
 
 
 @pytest.mark.parametrize(
     "typed", ["telegram Family", "TELEGRAM  family", "Family", "fam", "7", "telegram:7", "telegram:default:7", "1"]
 )
-async def test_a_chat_is_typed_by_all_that_is_shown_of_it(operator: Operator, typed: str) -> None:
+async def test_a_chat_can_be_given_by_anything_shown_of_it(operator: Operator, typed: str) -> None:
     await operator.run("chats create", channel="telegram", chat="7", name="Family")
     await operator.run("chats create", channel="slack", chat="C1", name="general")
-    await came(operator, "here")
-    await came(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
+    await add_event(operator, "here")
+    await add_event(operator, "elsewhere", chat=ChatKey("slack", "default", "C1"), called="general")
     assert await texts(operator, chat=typed) == ["here"]
 
 
 @pytest.mark.parametrize("typed", ["telegram Family", "Family", "7", "telegram:7", "telegram:default:7"])
-async def test_a_chat_that_nobody_has_set_up_is_found_by_what_came_from_it(operator: Operator, typed: str) -> None:
-    await came(operator, "here")
+async def test_a_chat_that_was_never_set_up_is_found_by_its_events(operator: Operator, typed: str) -> None:
+    await add_event(operator, "here")
     assert await texts(operator, chat=typed) == ["here"]
 
 
-async def test_a_word_that_means_no_chat_or_several_is_refused_with_what_to_type(operator: Operator) -> None:
+async def test_an_unknown_or_ambiguous_chat_is_refused_with_what_to_type(operator: Operator) -> None:
     for chat in ("7", "8"):
         await operator.run("chats create", channel="telegram", chat=chat, name="Family")
     error = await refusal(operator, "messages list", chat="Family")
@@ -300,7 +300,7 @@ async def test_a_word_that_means_no_chat_or_several_is_refused_with_what_to_type
         (MessageStatus.ANSWERED, ErrorClass.AUTH, ""),
     ],
 )
-async def test_a_refused_key_is_mended_by_setting_one_and_not_by_reading_logs(
+async def test_a_refused_key_is_answered_with_the_command_that_sets_one(
     operator: Operator, status: MessageStatus, error: ErrorClass | None, do: str
 ) -> None:
     store = operator.context.store
@@ -310,14 +310,14 @@ async def test_a_refused_key_is_mended_by_setting_one_and_not_by_reading_logs(
         if error is not None:
             failures = TurnFailures(error_class=error, sentence="x", since=START, latest_at=START, count=1)
             await turn_failures.save(tx, session, failures)
-    route = replace(ended(TurnOutcome.FAILED), session_id=session)
+    route = replace(ended_turn(TurnOutcome.FAILED), session_id=session)
     assert await model_key_fix(store.reports, MessageOutcome(status=status, reason="x", route=route)) == do
 
 
-async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Operator) -> None:
+async def test_a_moved_chat_is_found_with_its_earlier_messages(operator: Operator) -> None:
     await operator.run("chats create", channel="telegram", chat="8", name="Family")
-    await came(operator, "before")
-    await came(operator, "since", chat=ChatKey("telegram", "default", "8"))
+    await add_event(operator, "before")
+    await add_event(operator, "since", chat=ChatKey("telegram", "default", "8"))
     async with operator.context.store.transaction() as tx:
         await tx.execute(
             "INSERT INTO moved_chats (channel_type, instance, platform_id, moved_to, moved_at)"
@@ -326,10 +326,10 @@ async def test_a_chat_that_has_moved_is_found_with_what_came_before(operator: Op
     assert await texts(operator, chat="Family") == await texts(operator, chat="telegram:7") == ["since", "before"]
 
 
-async def test_what_is_to_be_typed_about_a_message_for_nobody_can_be_typed(operator: Operator) -> None:
-    """Also where the platform's id would be taken for an option, or for words to a shell."""
+async def test_the_suggested_command_for_an_unrouted_message_can_be_typed(operator: Operator) -> None:
+    """Also where the platform's id looks like an option, or like shell syntax."""
     await operator.run("agents create", folder="helper")
-    await came(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
+    await add_event(operator, "m1", chat=ChatKey("telegram", "default", "-100; reboot"))
     async with operator.context.store.transaction() as tx:
         await events.mark_dropped(tx, EventId(1), "no agent is wired to this chat")
     shown = await operator.run("messages get", id=1)
@@ -338,8 +338,8 @@ async def test_what_is_to_be_typed_about_a_message_for_nobody_can_be_typed(opera
     assert (await operator.run("messages get", id=1))["next"] == ""
 
 
-async def test_what_the_host_answered_by_itself_is_one_of_the_steps(operator: Operator) -> None:
-    await came(operator, "m1")
+async def test_an_answer_of_the_host_is_one_of_the_steps(operator: Operator) -> None:
+    await add_event(operator, "m1")
     place = Origin(channel_type="telegram", instance="default", platform_id="7", platform_message_id="m1")
     async with operator.context.store.transaction() as tx:
         await events.mark_settled(tx, EventId(1), events.REASON_FOR_HOST)

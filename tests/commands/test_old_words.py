@@ -1,4 +1,4 @@
-"""Words of the version before: what they are now, as arguments of a command line and on the control socket."""
+"""Command names of the previous version and their replacements, on the command line and the control socket."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ COMMANDS = [words for words in OLD_WORDS if " " in words]
 
 
 @pytest.mark.parametrize("old", COMMANDS)
-def test_old_words_name_no_command_and_what_they_are_now_does(old: str) -> None:
+def test_an_old_command_name_maps_to_an_existing_command(old: str) -> None:
     now, _, told = command_now(old, {})
     assert old not in commands()
     assert now in commands()
@@ -31,7 +31,7 @@ def test_old_words_name_no_command_and_what_they_are_now_does(old: str) -> None:
 
 
 @pytest.mark.parametrize("words", list(commands()))
-def test_words_of_today_are_left_as_they_are(words: str) -> None:
+def test_current_command_names_are_left_unchanged(words: str) -> None:
     assert command_now(words, {"a": 1}) == (words, {"a": 1}, "")
     assert as_typed_now(words.split()) == (words.split(), [])
 
@@ -50,17 +50,17 @@ def test_words_of_today_are_left_as_they_are(words: str) -> None:
         (["dropped", "clear", "--user", "t:1"], ["dropped", "delete", "--user", "t:1"], "dropped clear"),
     ],
 )
-def test_old_words_are_replaced_where_they_are_typed(typed: list[str], now: list[str], old: str) -> None:
+def test_old_words_are_replaced_with_a_hint(typed: list[str], now: list[str], old: str) -> None:
     assert as_typed_now(typed) == (now, [hint(old)])
 
 
 @pytest.mark.parametrize("typed", [[], ["--help"], ["--home"], ["chat", "--once", "groups show"], ["status", "groups"]])
-def test_nothing_else_is_replaced(typed: list[str]) -> None:
+def test_other_words_are_not_replaced(typed: list[str]) -> None:
     assert as_typed_now(typed) == (typed, [])
 
 
 @pytest.mark.parametrize(("long", "short"), LONG_NAMES.items())
-def test_long_names_are_typed_without_a_hint(long: str, short: str) -> None:
+def test_long_names_are_accepted_without_a_hint(long: str, short: str) -> None:
     assert as_typed_now([long, "list"]) == ([short, "list"], [])
     assert command_now(f"{long} list", {}) == (f"{short} list", {}, "")
 
@@ -73,7 +73,7 @@ def test_settings_in_one_word_become_one_option_each(form: list[str]) -> None:
     assert "--set KEY=VALUE" in hints[1]
 
 
-def test_a_quote_that_is_not_closed_is_handed_on_as_it_is() -> None:
+def test_an_unclosed_quote_is_passed_on_unchanged() -> None:
     assert as_typed_now(["channels", "update", "t", "--settings", "a='x"])[0][-1] == "a='x"
 
 
@@ -90,11 +90,11 @@ def test_a_quote_that_is_not_closed_is_handed_on_as_it_is() -> None:
         ("", []),
     ],
 )
-def test_what_is_asked_of_the_audit_log_has_its_other_name(what: str, others: list[str]) -> None:
+def test_an_audit_action_also_has_its_old_or_new_name(what: str, others: list[str]) -> None:
     assert other_names_in_audit(what) == others
 
 
-async def test_entries_of_both_versions_are_found_by_either_name(operator: Operator) -> None:
+async def test_audit_entries_of_both_versions_are_found_by_either_name(operator: Operator) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         for what in ("groups.update", "agents.update", "agentsx.update"):

@@ -1,4 +1,4 @@
-"""A pairing link as a code to scan: in a terminal that can show it, and nowhere else."""
+"""A pairing link as a QR code: on a terminal that can show it, and nowhere else."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ MODULES = {" ": (1, 1), "▀": (0, 1), "▄": (1, 0), "█": (0, 0)}
 
 
 def modules(lines: list[str]) -> list[list[int]]:
-    """What a camera sees: 1 is dark. The margin is cut off."""
+    """The modules as a camera sees them: 1 is dark. The margin is removed."""
     rows = [[MODULES[sign][half] for sign in line] for line in lines for half in (0, 1)]
     return [
         row[QUIET_ZONE_MODULES:-QUIET_ZONE_MODULES]
@@ -41,7 +41,7 @@ def modules(lines: list[str]) -> list[list[int]]:
 
 
 def on_a_terminal(environ: Mapping[str, str]) -> str:
-    """What the command's answer looks like in a terminal of 80 columns."""
+    """The command's answer on a terminal of 80 columns."""
     ours, theirs = os.openpty()
     with os.fdopen(ours, "rb", buffering=0) as screen:
         with os.fdopen(theirs, "wb") as terminal:
@@ -63,7 +63,7 @@ def on_a_terminal(environ: Mapping[str, str]) -> str:
 
 
 @pytest.mark.parametrize("environ", [{"TERM": "xterm", "NO_COLOR": "1"}, {"TERM": "dumb"}])
-def test_beside_a_pairing_link_there_is_a_code_that_a_phone_reads_as_the_link(environ: Mapping[str, str]) -> None:
+def test_a_pairing_link_is_shown_with_a_qr_code_that_decodes_to_it(environ: Mapping[str, str]) -> None:
     shown = on_a_terminal(environ)
     before, _, after = shown.partition("or scan it with the phone:\n\n")
     assert before.endswith(f"or open {LINK}\n\n")
@@ -72,14 +72,14 @@ def test_beside_a_pairing_link_there_is_a_code_that_a_phone_reads_as_the_link(en
     assert "Whoever does is an owner" in after
 
 
-def test_a_code_is_light_on_dark_whatever_the_colours_of_the_terminal() -> None:
+def test_a_qr_code_is_light_on_dark_whatever_the_colours_of_the_terminal() -> None:
     after = on_a_terminal({"TERM": "xterm"}).partition("or scan it with the phone:\n\n")[2]
     lines = after.partition("\n\n")[0].splitlines()
     assert lines
     assert all(line.startswith(LIGHT_ON_DARK) and line.endswith(RESET_COLOURS) for line in lines)
 
 
-def test_what_a_program_reads_has_the_link_and_no_picture() -> None:
+def test_output_for_a_program_has_the_link_and_no_qr_code() -> None:
     shown = find_command("pair").render(RESULT)
     assert f"or open {LINK}" in shown
     assert "█" not in shown
@@ -89,5 +89,5 @@ def test_what_a_program_reads_has_the_link_and_no_picture() -> None:
     ("link", "columns", "encoding"),
     [(LINK, 20, "utf-8"), (LINK, 80, "ascii"), (LINK, 80, "no such"), ("x" * 5000, 400, "utf-8")],
 )
-def test_a_code_that_a_terminal_cannot_show_is_left_out(link: str, columns: int, encoding: str) -> None:
+def test_a_qr_code_that_a_terminal_cannot_show_is_left_out(link: str, columns: int, encoding: str) -> None:
     assert render_qr(link, columns=columns, encoding=encoding, has_colours=False) is None

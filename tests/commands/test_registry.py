@@ -1,4 +1,4 @@
-"""The registry: every command is complete, and says what is wrong with what it was given."""
+"""The registry: every command is complete, and explains invalid arguments."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def test_the_example_of_a_command_can_be_typed(command: Command) -> None:
 
 
 @pytest.mark.parametrize("words", [words for words in commands() if words.endswith((" list", "status"))])
-async def test_an_install_without_anything_is_json_and_text(words: str, operator: Operator) -> None:
+async def test_every_report_of_an_empty_install_is_json_and_text(words: str, operator: Operator) -> None:
     result = await operator.run(words)
     assert json.loads(json.dumps(result)) == result
     assert await operator.render(words)
@@ -56,7 +56,7 @@ async def test_an_install_without_anything_is_json_and_text(words: str, operator
         ("roles create", {"user": "t:1", "role": "king"}, "role"),
     ],
 )
-async def test_wrong_arguments_are_refused_by_their_name(
+async def test_invalid_arguments_are_refused_by_their_name(
     operator: Operator, words: str, arguments: dict[str, object], named: str
 ) -> None:
     with pytest.raises(UsageError, match=f"{words}: {named}: ") as caught:
@@ -65,13 +65,13 @@ async def test_wrong_arguments_are_refused_by_their_name(
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_words_that_name_no_command_are_refused(operator: Operator) -> None:
+async def test_an_unknown_command_is_refused(operator: Operator) -> None:
     with pytest.raises(UsageError, match="there is no command 'fly'") as caught:
         await operator.run("fly")
     assert caught.value.hint == "nanohost --help"
 
 
-def test_what_a_terminal_obeys_and_what_turns_a_line_around_is_not_shown() -> None:
+def test_control_and_bidirectional_characters_are_replaced() -> None:
     for odd in ("\x1b[2J", "\x9b", "\r", "\x00", "\u202e", "\u2066", "\u200f", "\u061c"):
         assert "\N{REPLACEMENT CHARACTER}" in replace_control_chars(f"Ann{odd}owner")
         assert odd not in replace_control_chars(f"Ann{odd}owner")

@@ -1,4 +1,4 @@
-"""Lists, status and reports are read on connections of their own: no message waits for them."""
+"""Lists, status and reports are read on separate connections: no message waits for them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ REPORTS = [words for words in commands() if words.endswith((" list", "status", "
 
 
 @pytest.mark.parametrize("words", REPORTS)
-async def test_a_report_asks_nothing_on_the_connection_that_messages_wait_for(
+async def test_a_report_reads_nothing_on_the_connection_for_messages(
     operator: Operator, monkeypatch: pytest.MonkeyPatch, words: str
 ) -> None:
     asked: list[str] = []

@@ -1,4 +1,4 @@
-"""Resources: every one is complete, shows what it says it shows, and leaves a record of every change."""
+"""Resources: every one is complete, shows the documented fields, and records every change."""
 
 from __future__ import annotations
 
@@ -91,20 +91,20 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
         ("dropped delete", {"user": "\udcff"}),
     ],
 )
-async def test_what_is_no_text_is_refused_in_words(
+async def test_an_argument_that_is_not_utf_8_is_refused(
     operator: Operator, words: str, arguments: dict[str, object]
 ) -> None:
-    """What a shell hands over need not be UTF-8."""
+    """A shell may pass arguments that are not UTF-8."""
     [name] = [name for name, value in arguments.items() if "\udcff" in str(value)]
     assert str(await refusal(operator, words, **arguments)) == f"{words}: {name}: it is not text"
 
 
-def test_every_noun_that_an_operator_looks_after_is_a_resource_with_a_list() -> None:
+def test_every_operator_noun_is_a_resource_with_a_list() -> None:
     assert set(resources()) == set(NAMES)
     assert {words for words in commands() if words.endswith(" list")} >= {f"{name} list" for name in NAMES}
 
 
-def test_no_command_deletes_what_is_on_record() -> None:
+def test_no_command_deletes_audit_entries() -> None:
     assert [words for words in commands() if words.startswith("audit ")] == ["audit list"]
 
 
@@ -112,7 +112,7 @@ def test_no_command_deletes_what_is_on_record() -> None:
 
 
 @EACH_VERB
-def test_every_column_has_a_field_that_says_what_it_means(resource: Resource, verb: Verb) -> None:
+def test_every_column_has_a_described_field(resource: Resource, verb: Verb) -> None:
     fields = resource.result_type(verb).model_fields
     assert [name for name, field in fields.items() if not field.description] == []
     assert set(resource.result_type(verb).AUDIT_KEY_FIELDS) <= set(fields)
@@ -135,7 +135,7 @@ async def test_a_list_shows_the_documented_columns_as_json_and_as_text(
 
 
 @pytest.mark.parametrize("name", list(KEYS))
-async def test_one_row_is_shown_by_its_key_as_it_is_in_the_list(operator: Operator, name: str) -> None:
+async def test_a_row_found_by_its_key_equals_its_row_in_the_list(operator: Operator, name: str) -> None:
     await fill_resources(operator)
     resource = resources()[name]
     [look] = [verb for verb in resource.verbs if isinstance(verb, GetVerb)]
@@ -146,12 +146,12 @@ async def test_one_row_is_shown_by_its_key_as_it_is_in_the_list(operator: Operat
     assert short in await operator.run(f"{name} list")
 
 
-def test_every_resource_with_keys_is_looked_at_here() -> None:
+def test_every_resource_with_keys_is_tested_here() -> None:
     assert {resource.name for resource, verb in VERBS if isinstance(verb, GetVerb)} == set(KEYS) == set(NOWHERE)
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_key_that_is_not_there_is_answered_with_what_to_type(operator: Operator) -> None:
+async def test_a_missing_key_is_answered_with_what_to_type(operator: Operator) -> None:
     await fill_resources(operator)
     for resource, verb in VERBS:
         if verb.name not in ("get", "update", "delete") or resource.name not in NOWHERE:
@@ -166,7 +166,7 @@ async def test_a_key_that_is_not_there_is_answered_with_what_to_type(operator: O
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("number", [2**63, -(2**63) - 1, 10**30])
-async def test_a_number_beyond_all_rows_is_refused_in_words(operator: Operator, number: int) -> None:
+async def test_an_out_of_range_number_is_refused(operator: Operator, number: int) -> None:
     for words in ("wirings get", "wirings delete", "chats get", "rules get", "events retry"):
         assert "id: " in str(await refusal(operator, words, id=number))
     for words in ("deliveries get", "deliveries resend", "deliveries drop"):
@@ -177,7 +177,7 @@ async def test_a_number_beyond_all_rows_is_refused_in_words(operator: Operator, 
 
 
 @pytest.mark.parametrize(("words", "arguments", "about"), CHANGES, ids=[words for words, _, _ in CHANGES])
-async def test_a_change_leaves_a_record_of_who_did_what(
+async def test_a_change_is_recorded_with_its_author(
     operator: Operator, words: str, arguments: dict[str, object], about: str
 ) -> None:
     await fill_resources(operator)
@@ -193,38 +193,40 @@ async def test_a_change_leaves_a_record_of_who_did_what(
     assert entry["details"].items() >= arguments.items()
 
 
-def test_every_change_is_tried_above() -> None:
+def test_every_changing_command_is_tested_above() -> None:
     changes = {f"{resource.name} {verb.name}" for resource, verb in VERBS if isinstance(verb, ChangeVerb)}
     tried = {words.replace("grant", "create").replace("revoke", "delete") for words, _, _ in CHANGES}
     assert changes - tried == {"chats delete", "users unlink"}  # each has a test of its own
 
 
-async def test_what_cannot_be_recorded_is_not_done(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_change_that_cannot_be_recorded_is_not_made(
+    operator: Operator, monkeypatch: pytest.MonkeyPatch
+) -> None:
     await fill_resources(operator)
 
     async def full(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    before = await everything(operator)
+    before = await all_rows(operator)
     with monkeypatch.context() as patch:
         patch.setattr(audit, "record", full)
         for words, arguments, _ in CHANGES:
             with pytest.raises(OSError, match="no space left"):
                 await operator.run(words, **arguments)
-            assert await everything(operator) == before, words
+            assert await all_rows(operator) == before, words
 
 
-async def test_what_is_refused_leaves_no_record_that_it_was_done(operator: Operator) -> None:
+async def test_a_refused_change_leaves_no_audit_entry(operator: Operator) -> None:
     await fill_resources(operator)
-    before = await everything(operator)
+    before = await all_rows(operator)
     await refusal(operator, "wirings update", id=1)
     await refusal(operator, "wirings update", id=1, engage="sometimes")
     await refusal(operator, "roles delete", user=ANN, role="owner")
     await refusal(operator, "users delete", user=ANN)
-    assert await everything(operator) == before
+    assert await all_rows(operator) == before
 
 
-async def everything(operator: Operator) -> list[Any]:
+async def all_rows(operator: Operator) -> list[Any]:
     return [
         [tuple(row) for row in await operator.context.store.fetch_all(f"SELECT * FROM {table}")] for table in TABLES
     ]
@@ -247,7 +249,7 @@ CONCERNED: list[tuple[str, dict[str, object], str]] = [
 
 @pytest.mark.behaviour("AP-08")
 @pytest.mark.parametrize(("words", "arguments", "whom"), CONCERNED)
-async def test_all_that_concerned_somebody_is_found_by_their_name_whatever_it_is_filed_under(
+async def test_audit_entries_about_somebody_are_found_by_any_of_their_names(
     operator: Operator, words: str, arguments: dict[str, object], whom: str
 ) -> None:
     await fill_resources(operator)
@@ -258,7 +260,7 @@ async def test_all_that_concerned_somebody_is_found_by_their_name_whatever_it_is
     assert await operator.run("audit list", about=f"{whom}0") == []
 
 
-async def test_what_an_agent_asked_for_in_a_form_that_is_no_json_hides_no_entry(operator: Operator) -> None:
+async def test_invalid_json_in_an_agents_request_hides_no_audit_entry(operator: Operator) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         for details in ({"share": float("nan")}, {"of": "telegram:13"}):
@@ -268,7 +270,7 @@ async def test_what_an_agent_asked_for_in_a_form_that_is_no_json_hides_no_entry(
     assert len(await operator.run("audit list")) == 2
 
 
-async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operator) -> None:
+async def test_the_audit_log_is_searched_by_author_action_subject_and_time(operator: Operator) -> None:
     await fill_resources(operator)
     whole = await operator.run("audit list")
 
@@ -293,7 +295,7 @@ async def test_the_record_is_searched_by_who_what_whom_and_when(operator: Operat
 
 
 @pytest.mark.behaviour("AC-02")
-async def test_the_last_owner_stays_owner(operator: Operator) -> None:
+async def test_the_last_owners_role_cannot_be_revoked(operator: Operator) -> None:
     owner = {"user": ANN, "role": "owner"}
     await operator.run("roles create", **owner)
     error = await refusal(operator, "roles delete", **owner)
@@ -321,7 +323,7 @@ async def test_roles_are_listed_by_user_role_and_agent_group(operator: Operator)
     assert (await refusal(operator, "roles list", group="wrok")).hint == "did you mean work?"
 
 
-async def test_members_are_the_roles_of_that_name(operator: Operator) -> None:
+async def test_members_lists_roles_with_that_name(operator: Operator) -> None:
     await fill_resources(operator)
     await operator.run("roles create", user=ANN, role="member")
     listed = [
@@ -340,7 +342,7 @@ async def test_members_are_the_roles_of_that_name(operator: Operator) -> None:
 
 
 @pytest.mark.behaviour("AC-01")
-async def test_linked_users_have_each_others_roles_until_they_are_parted(operator: Operator) -> None:
+async def test_linked_users_share_roles_until_they_are_unlinked(operator: Operator) -> None:
     await fill_resources(operator)
     both = await operator.run("users link", user=ANN_AT_WORK, other=ANN)
     assert (both["identities"], both["roles"]) == ([ANN], ["owner everywhere"])
@@ -354,13 +356,13 @@ async def test_linked_users_have_each_others_roles_until_they_are_parted(operato
     assert "there is no user" in str(await refusal(operator, "users unlink", user="telegram:404"))
 
 
-async def test_a_user_is_shown_with_where_they_can_be_written_to_and_renamed(operator: Operator) -> None:
+async def test_a_user_is_shown_with_their_direct_chats_and_can_be_renamed(operator: Operator) -> None:
     await fill_resources(operator)
     shown = await operator.run("users update", user=ANN, name="Anna")
     assert (shown["name"], shown["direct"]) == ("Anna", ["telegram:1"])
 
 
-async def test_a_user_is_forgotten_with_roles_and_counts_and_what_denies_them_stays(operator: Operator) -> None:
+async def test_deleting_a_user_deletes_roles_and_counts_and_keeps_denial_rules(operator: Operator) -> None:
     await fill_resources(operator)
     await operator.run("roles create", user=EVE, role="member", group="main")
     await operator.run("rules create", kind="sender", effect="deny", subject=EVE, group="main")
@@ -372,14 +374,14 @@ async def test_a_user_is_forgotten_with_roles_and_counts_and_what_denies_them_st
 
 
 @pytest.mark.behaviour("AC-02")
-async def test_the_last_owner_cannot_be_forgotten(operator: Operator) -> None:
+async def test_the_last_owner_cannot_be_deleted(operator: Operator) -> None:
     await fill_resources(operator)
     assert "is the last owner" in str(await refusal(operator, "users delete", user=ANN))
     assert await users.find(operator.context.store, ANN) is not None
     assert await users.list_dms(operator.context.store, ANN) != []
 
 
-async def test_somebody_with_a_role_who_never_wrote_can_be_forgotten(operator: Operator) -> None:
+async def test_a_user_with_a_role_who_never_wrote_can_be_deleted(operator: Operator) -> None:
     await fill_resources(operator)
     assert (await operator.run("users delete", user="discord:9"))["roles"] == 1
 
@@ -388,7 +390,7 @@ async def test_somebody_with_a_role_who_never_wrote_can_be_forgotten(operator: O
 
 
 @pytest.mark.behaviour("RT-04", "RT-05", "AC-05")
-async def test_how_an_agent_takes_part_can_be_changed_one_thing_at_a_time(operator: Operator) -> None:
+async def test_engagement_settings_can_be_changed_one_at_a_time(operator: Operator) -> None:
     await operator.run("agents create", folder="main")
     made = await operator.run(
         "wirings create", channel="telegram", chat="1", group="main", sender_scope="known", ignored="accumulate"
@@ -427,7 +429,7 @@ async def test_wirings_are_listed_by_agent_group_and_channel(operator: Operator)
     assert await operator.run("wirings list", channel="slack") == []
 
 
-async def test_a_chat_is_forgotten_only_when_nothing_refers_to_it(operator: Operator) -> None:
+async def test_a_chat_is_deleted_only_when_nothing_refers_to_it(operator: Operator) -> None:
     await fill_resources(operator)
     assert (await refusal(operator, "chats delete", id=1)).hint == "nanohost wirings delete 1"
     assert "is the destination family" in str(await refusal(operator, "chats delete", id=2))
@@ -442,7 +444,7 @@ async def test_a_chat_is_forgotten_only_when_nothing_refers_to_it(operator: Oper
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_chat_with_conversations_is_kept_and_what_can_be_done_instead_is_said(operator: Operator) -> None:
+async def test_deleting_a_chat_with_sessions_is_refused_with_the_alternatives(operator: Operator) -> None:
     await fill_resources(operator)
     store, now = operator.context.store, operator.context.clock.now()
     [wiring] = await wirings.list_all(store)
@@ -457,7 +459,7 @@ async def test_a_chat_with_conversations_is_kept_and_what_can_be_done_instead_is
     await operator.run("rules create", kind="chat", effect="deny", subject="telegram:default:1")
 
 
-async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator: Operator) -> None:
+async def test_a_chat_can_be_renamed_and_made_strict_by_its_number(operator: Operator) -> None:
     await fill_resources(operator)
     changed = await operator.run("chats update", id=1, name="Home", unknown="strict")
     assert (changed["name"], changed["unknown_sender"]) == ("Home", "strict")
@@ -468,7 +470,7 @@ async def test_a_chat_is_renamed_and_closed_to_strangers_by_its_number(operator:
     assert (kept.name, kept.is_group) == ("Home", False)
 
 
-async def test_a_chat_that_is_known_already_gets_the_name_that_was_typed_for_it(operator: Operator) -> None:
+async def test_creating_a_known_chat_gives_it_the_typed_name(operator: Operator) -> None:
     await fill_resources(operator)
     made = await operator.run("chats create", channel="telegram", chat="1", name="Home")
     assert (made["id"], made["name"]) == (1, "Home")
@@ -481,14 +483,14 @@ async def test_a_chat_that_is_known_already_gets_the_name_that_was_typed_for_it(
 
 @pytest.mark.behaviour("OP-05")
 @pytest.mark.parametrize("name", ["", "Family", "a b", "ä", "-x", "x" * 41, "family\n"])
-async def test_a_name_that_agents_could_not_write_is_refused(operator: Operator, name: str) -> None:
+async def test_a_destination_name_that_agents_cannot_write_is_refused(operator: Operator, name: str) -> None:
     await fill_resources(operator)
     place = {"group": "main", "channel": "slack", "chat": "C2"}
     assert "no name for a chat" in str(await refusal(operator, "destinations create", **place, name=name))
     assert len(await operator.run("chats list")) == 2, "a refused command makes no chat known"
 
 
-async def test_a_destination_is_one_agent_groups_and_its_name_is_taken_once(operator: Operator) -> None:
+async def test_a_destination_belongs_to_one_agent_group_with_a_unique_name(operator: Operator) -> None:
     await fill_resources(operator)
     await operator.run("agents create", folder="work")
     place = {"name": "family", "channel": "slack", "chat": "C1"}
@@ -499,7 +501,7 @@ async def test_a_destination_is_one_agent_groups_and_its_name_is_taken_once(oper
     assert (await refusal(operator, "destinations list", group="mian")).hint == "did you mean main?"
 
 
-async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
+async def test_a_deleted_rule_stays_on_record(operator: Operator) -> None:
     await fill_resources(operator)
     ended = await operator.run("rules delete", id=1)
     assert ended["ended_by"] == operator.context.who
@@ -522,15 +524,13 @@ async def test_a_rule_ends_and_stays_on_record(operator: Operator) -> None:
         ({"kind": "sendr"}, "nobody is ever asked for 'sendr'"),
     ],
 )
-async def test_a_rule_that_makes_no_sense_is_refused(
-    operator: Operator, arguments: dict[str, object], said: str
-) -> None:
+async def test_an_invalid_rule_is_refused(operator: Operator, arguments: dict[str, object], said: str) -> None:
     await fill_resources(operator)
     rule = {"kind": "sender", "effect": "deny"} | arguments
     assert said in str(await refusal(operator, "rules create", **rule))
 
 
-async def test_a_rule_is_made_about_an_action_of_the_install_where_no_host_runs(operator: Operator) -> None:
+async def test_a_rule_about_an_installed_action_can_be_created_without_a_host(operator: Operator) -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "add-an-action.md").read_text(encoding="utf-8")
     folder = operator.context.home.actions
     folder.mkdir()
@@ -540,7 +540,7 @@ async def test_a_rule_is_made_about_an_action_of_the_install_where_no_host_runs(
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_misspelt_name_is_answered_with_a_question_that_names_the_nearest(operator: Operator) -> None:
+async def test_a_misspelt_name_is_answered_with_the_nearest_one(operator: Operator) -> None:
     await fill_resources(operator)
     for words, arguments, hint in (
         ("rules create", {"kind": "sendr", "effect": "deny"}, "did you mean sender?"),
@@ -554,7 +554,7 @@ async def test_a_misspelt_name_is_answered_with_a_question_that_names_the_neares
 
 
 @pytest.mark.behaviour("RT-10")
-async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(operator: Operator) -> None:
+async def test_dropped_messages_are_counted_and_the_counts_can_be_deleted(operator: Operator) -> None:
     await fill_resources(operator)
     [row] = await operator.run("dropped list", user=EVE, channel="telegram")
     assert (row["user"], row["count"], row["reason"], row["group"]) == (EVE, 3, "no role", "main")
@@ -564,7 +564,7 @@ async def test_what_was_refused_is_counted_and_the_counts_can_be_forgotten(opera
     assert await operator.run("dropped list") == []
 
 
-async def test_an_approval_is_shown_with_its_card_and_whom_it_reached(operator: Operator) -> None:
+async def test_an_approval_is_shown_with_its_card_and_its_recipients(operator: Operator) -> None:
     await fill_resources(operator)
     shown = await operator.run("approvals get", id="k3f7qd")
     assert (shown["card"], shown["options"]) == ("Eve wants to talk to main", ["Let them in", "Refuse"])
@@ -577,24 +577,24 @@ async def test_an_approval_is_shown_with_its_card_and_whom_it_reached(operator: 
 
 
 @pytest.mark.behaviour("AP-03", "AP-04")
-async def test_whoever_is_at_the_machine_may_decide_and_it_is_decided_once(operator: Operator) -> None:
+async def test_an_operator_may_decide_an_approval_once(operator: Operator) -> None:
     await fill_resources(operator)
     answer = (await operator.run("approvals approve", id="k3f7qd"))["answer"]
     assert "may talk to main" in answer
     assert EVE in [one["user"] for one in await operator.run("roles list", role="member", group="main")]
     shown = await operator.run("approvals get", id="k3f7qd")
     assert (shown["status"], shown["decided_by"], shown["choice"]) == ("approved", operator.context.who, "Let them in")
-    before = await everything(operator)
+    before = await all_rows(operator)
     late = await refusal(operator, "approvals deny", id="k3f7qd")
     assert "already" in str(late)
     assert late.hint == "nanohost approvals get k3f7qd"
-    assert await everything(operator) == before
+    assert await all_rows(operator) == before
     record = await operator.run("audit list", who=operator.context.who, limit=5)
     assert "roles.create" in [entry["what"] for entry in record]
 
 
 @pytest.mark.behaviour("AP-07", "AP-10")
-async def test_a_no_can_have_a_reason_and_stays(operator: Operator) -> None:
+async def test_a_denial_may_have_a_reason_and_becomes_a_rule(operator: Operator) -> None:
     await fill_resources(operator)
     await operator.run("approvals deny", id="k3f7qd", reason="not in this house")
     shown = await operator.run("approvals get", id="k3f7qd")
@@ -603,7 +603,7 @@ async def test_a_no_can_have_a_reason_and_stays(operator: Operator) -> None:
     assert (rule["kind"], rule["effect"], rule["subject"], rule["group"]) == ("sender", "deny", EVE, "main")
 
 
-async def test_the_name_of_an_approval_is_read_in_capitals_too_as_it_is_in_a_chat(operator: Operator) -> None:
+async def test_an_approval_id_is_accepted_in_capitals(operator: Operator) -> None:
     await fill_resources(operator)
     shown = await operator.run("approvals get", id="K3F7QD")
     assert isinstance(shown, dict)
@@ -612,14 +612,14 @@ async def test_the_name_of_an_approval_is_read_in_capitals_too_as_it_is_in_a_cha
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_an_approval_that_is_not_there_cannot_be_decided(operator: Operator) -> None:
+async def test_a_missing_approval_cannot_be_decided(operator: Operator) -> None:
     await fill_resources(operator)
     for words in ("approvals approve", "approvals deny"):
         assert "nosuch" in str(await refusal(operator, words, id="nosuch"))
 
 
 @pytest.mark.behaviour("OP-05")
-def test_the_page_of_resources_names_every_field_and_every_verb() -> None:
+def test_the_page_of_resources_lists_every_field_and_every_verb() -> None:
     page = (Path(__file__).parents[2] / "docs" / "reference" / "resources.md").read_text(encoding="utf-8")
     for resource, verb in VERBS:
         assert f"| `{verb.name}`" in page
@@ -627,12 +627,12 @@ def test_the_page_of_resources_names_every_field_and_every_verb() -> None:
         assert all(f"| `{name}` |" in section for name in resource.result_type(verb).model_fields)
 
 
-def test_lists_take_a_limit_and_changes_do_not() -> None:
+def test_list_commands_take_a_limit_and_changing_commands_do_not() -> None:
     for _, verb in VERBS:
         assert ("limit" in verb.arguments.model_fields) is isinstance(verb, ListVerb)
 
 
-async def test_what_could_not_be_decided_at_the_machine_says_what_to_type_there(operator: Operator) -> None:
+async def test_a_failed_decision_on_the_command_line_says_what_to_type(operator: Operator) -> None:
     await fill_resources(operator)
     missing = await refusal(operator, "approvals approve", id="nobody")
     assert missing.hint == "nanohost approvals list --status pending"
@@ -640,18 +640,18 @@ async def test_what_could_not_be_decided_at_the_machine_says_what_to_type_there(
     assert unclear.hint == 'nanohost approvals approve k3f7qd --choice "Let them in"'
 
 
-async def test_a_number_that_is_none_is_said_in_plain_words(operator: Operator) -> None:
+async def test_an_invalid_number_is_refused_in_plain_words(operator: Operator) -> None:
     wrong = await refusal(operator, "rules delete", id="nope")
     assert str(wrong) == "rules delete: id: 'nope' is not a number"
     assert "'0' should be greater than" in str(await refusal(operator, "audit list", limit="0"))
 
 
-async def test_a_word_that_is_neither_yes_nor_no_is_said_in_plain_words(operator: Operator) -> None:
+async def test_an_invalid_boolean_is_refused_in_plain_words(operator: Operator) -> None:
     wrong = await refusal(operator, "wirings update", id=1, bots="maybe")
     assert str(wrong) == "wirings update: bots: 'maybe' should be yes or no"
 
 
-async def test_a_rule_about_one_chat_or_one_sender_names_them_as_a_card_does(operator: Operator) -> None:
+async def test_a_rule_about_one_chat_or_sender_names_it_as_a_card_does(operator: Operator) -> None:
     await fill_resources(operator)
     for kind, subject in (("sender", "telegram:13"), ("chat", "telegram:default:-100123"), ("tasks.create", "x")):
         made = await operator.run("rules create", kind=kind, effect="deny", subject=subject)

@@ -1,4 +1,4 @@
-"""Roles on channels that are set up, and on those that are not."""
+"""Roles on configured channels, and on others."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tests.commands.filled import ANN
 
 
 def with_channels(operator: Operator, channels: dict[str, dict[str, object]]) -> Operator:
-    """The same, where these are in nanohost.toml."""
+    """The operator, with these channels in nanohost.toml."""
     settings = replace(operator.context.settings, channels=channels)
     return replace(operator, context=replace(operator.context, settings=settings))
 
@@ -25,7 +25,7 @@ async def refusal(operator: Operator, words: str, arguments: dict[str, str]) -> 
 
 @pytest.mark.behaviour("AC-02")
 @pytest.mark.parametrize("words", ["roles delete", "users delete"])
-async def test_an_owner_on_a_channel_that_is_not_set_up_is_not_the_one_who_is_left(
+async def test_an_owner_on_an_unconfigured_channel_does_not_count_as_the_remaining_one(
     operator: Operator, words: str
 ) -> None:
     here = with_channels(operator, {"telegram": {}})
@@ -40,7 +40,7 @@ async def test_an_owner_on_a_channel_that_is_not_set_up_is_not_the_one_who_is_le
     assert [role["user"] for role in await here.run("roles list")] == ["terminal:owner"]
 
 
-async def test_a_role_on_a_channel_that_is_not_set_up_is_given_and_that_is_said(operator: Operator) -> None:
+async def test_a_role_on_an_unconfigured_channel_is_granted_with_a_warning(operator: Operator) -> None:
     here = with_channels(operator, {"telegram": {"token": "t"}, "mail": {"a": {}}})
     for user in ("telegram:2", "mail:2", "terminal:owner"):
         assert "missing" not in await here.run("roles create", user=user, role="member")

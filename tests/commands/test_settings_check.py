@@ -1,4 +1,4 @@
-"""Names of actions, channels and channels' keys in nanohost.toml: misspelt ones are told with all other mistakes."""
+"""Names of actions, channels and channels' keys in nanohost.toml: misspelt ones are reported with all mistakes."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def refused(home: Path, toml: str, environ: Mapping[str, str] | None = None) -> 
 
 
 @pytest.mark.behaviour("OP-05")
-def test_misspelt_names_of_actions_channels_and_their_keys_are_told_with_all_else(tmp_path: Path) -> None:
+def test_misspelt_actions_channels_and_keys_are_reported_together(tmp_path: Path) -> None:
     toml = """[host]
 watsh = true
 [guard]
@@ -47,7 +47,7 @@ tokens = "x"
     ]
 
 
-def test_a_misspelt_key_of_a_variable_is_told_by_the_variable(tmp_path: Path) -> None:
+def test_a_misspelt_key_in_an_environment_variable_is_reported_by_its_variable(tmp_path: Path) -> None:
     error = refused(tmp_path, "", {"NANOHOST_CHANNELS_TELEGRAM_TOKN": "x"})
     said = "the variable NANOHOST_CHANNELS_TELEGRAM_TOKN: [channels.telegram] has no key tokn"
     assert (str(error), error.hint) == (said, "did you mean token?")
@@ -64,18 +64,18 @@ def test_a_misspelt_key_of_a_variable_is_told_by_the_variable(tmp_path: Path) ->
         '[channels.terminal]\n[guard]\ntasks.create = "hold"',
     ],
 )
-def test_what_is_off_like_no_other_or_beside_what_is_needed_is_left_alone(tmp_path: Path, toml: str) -> None:
+def test_settings_that_are_disabled_or_not_similar_to_others_are_accepted(tmp_path: Path, toml: str) -> None:
     loaded(tmp_path, toml)
 
 
-def test_a_channel_of_the_installs_own_folder_is_known(tmp_path: Path) -> None:
+def test_a_channel_in_the_installs_folder_is_known(tmp_path: Path) -> None:
     (tmp_path / "channels").mkdir()
     (tmp_path / "channels" / "telegrm.py").write_text("", encoding="utf-8")
     loaded(tmp_path, '[channels.telegrm]\nkey = "x"')
 
 
 @pytest.mark.behaviour("OP-05")
-def test_an_action_of_the_installs_own_may_be_named_before_a_host_runs(tmp_path: Path) -> None:
+def test_an_installed_action_may_be_named_without_a_running_host(tmp_path: Path) -> None:
     page = (Path(__file__).parents[2] / "docs" / "how-to" / "add-an-action.md").read_text(encoding="utf-8")
     (tmp_path / "actions").mkdir()
     (tmp_path / "actions" / "rename.py").write_text(page.split("```python\n")[1].partition("```")[0], encoding="utf-8")

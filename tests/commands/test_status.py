@@ -1,4 +1,4 @@
-"""One screen: what is wrong comes with what to type about it, what is in order is said to be."""
+"""nanohost status: each problem with the command to type, or that all is well."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ pytestmark = pytest.mark.behaviour("OP-01")
 
 
 class Live:
-    """Satisfies LiveHost: a running host that says this of itself."""
+    """Satisfies LiveHost: a running host with this report."""
 
     def __init__(self, **said: Json) -> None:
         quiet: dict[str, Json] = {
@@ -55,7 +55,7 @@ def running(operator: Operator, **said: Json) -> Operator:
 
 
 def with_model(operator: Operator) -> Operator:
-    """Where agents ask a model unless something else is said of them."""
+    """The operator, with a provider that uses a model by default."""
     return Operator(replace(operator.context, settings=make_settings(host={"provider": "claude"})))
 
 
@@ -69,19 +69,19 @@ async def a_session(operator: Operator, *, due: bool = False) -> SessionId:
     return session
 
 
-async def test_a_host_without_trouble_says_that_all_is_well(operator: Operator) -> None:
+async def test_a_host_without_problems_reports_that_all_is_well(operator: Operator) -> None:
     shown = await running(operator).render("status")
     assert shown.endswith("All is well.")
     assert "→" not in shown
 
 
-async def test_without_a_host_it_says_how_to_start_one_and_that_the_data_is_fine(operator: Operator) -> None:
+async def test_status_without_a_host_says_how_to_start_one_and_that_the_data_is_fine(operator: Operator) -> None:
     shown = await operator.render("status")
     assert "→ nanohost run, or nanohost chat" in shown
     assert "Nothing is wrong with the data." in shown
 
 
-async def test_containers_are_shown_busy_or_idle_and_since_when(operator: Operator) -> None:
+async def test_containers_are_shown_as_busy_or_idle_with_the_time_since(operator: Operator) -> None:
     host = running(
         operator,
         containers=[
@@ -111,9 +111,7 @@ async def test_containers_are_shown_busy_or_idle_and_since_when(operator: Operat
         ),
     ],
 )
-async def test_a_session_that_waits_is_shown_with_the_reason(
-    operator: Operator, said: dict[str, Json], why: str
-) -> None:
+async def test_a_waiting_session_is_shown_with_the_reason(operator: Operator, said: dict[str, Json], why: str) -> None:
     session = await a_session(operator, due=True)
     told = {key: _named(value, session) for key, value in said.items()}
     shown = await running(operator, **told).render("status")
@@ -121,7 +119,7 @@ async def test_a_session_that_waits_is_shown_with_the_reason(
     assert session in shown
 
 
-async def test_a_conversation_that_is_not_kept_is_shown_with_its_folder(operator: Operator) -> None:
+async def test_an_unsaved_conversation_is_shown_with_its_folder(operator: Operator) -> None:
     since = operator.context.clock.now() - timedelta(minutes=5)
     rows: Json = [{"session": "s4kq", "since": since.isoformat()}]
     shown = await running(operator, conversations_not_kept=rows).render("status")
@@ -131,7 +129,7 @@ async def test_a_conversation_that_is_not_kept_is_shown_with_its_folder(operator
     assert "All is well" not in shown
 
 
-async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: Operator) -> None:
+async def test_a_session_in_model_backoff_is_shown_with_its_end(operator: Operator) -> None:
     operator = with_model(operator)
     session = await a_session(operator, due=True)
     now = operator.context.clock.now()
@@ -149,7 +147,7 @@ async def test_a_session_whose_model_cannot_be_asked_says_until_when(operator: O
     assert "All is well" not in shown
 
 
-async def test_why_a_message_waits_is_told_with_times_of_the_hosts_zone(operator: Operator) -> None:
+async def test_the_reason_of_a_wait_uses_the_hosts_time_zone(operator: Operator) -> None:
     session, now = await a_session(operator, due=True), operator.context.clock.now()
     until = now + timedelta(minutes=30)
     async with operator.context.store.transaction() as tx:
@@ -164,7 +162,7 @@ async def test_why_a_message_waits_is_told_with_times_of_the_hosts_zone(operator
     assert f"{until.astimezone(ZoneInfo('Asia/Tokyo')):%H:%M} (Asia/Tokyo)" in why
 
 
-async def test_what_happens_while_the_report_is_made_is_not_told_as_to_come(operator: Operator) -> None:
+async def test_an_event_during_the_report_is_not_shown_as_in_the_future(operator: Operator) -> None:
     session = await a_session(operator)
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
@@ -178,7 +176,7 @@ async def test_what_happens_while_the_report_is_made_is_not_told_as_to_come(oper
     assert "in 0 s" not in shown
 
 
-async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operator: Operator) -> None:
+async def test_a_session_refused_by_its_model_is_shown_with_the_remedy(operator: Operator) -> None:
     operator = with_model(operator)
     session = await a_session(operator)
     now = to_text(operator.context.clock.now())
@@ -204,7 +202,7 @@ async def test_a_session_whose_model_refuses_it_comes_with_what_heals_it(operato
         (0, NO_KEY_ERROR, "set ANTHROPIC_API_KEY"),
     ],
 )
-async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
+async def test_failing_model_calls_are_counted_and_shown_with_advice(
     operator: Operator, code: int, error: str, advice: str
 ) -> None:
     operator = with_model(operator)
@@ -232,12 +230,13 @@ async def test_model_calls_that_fail_are_counted_and_said_what_to_do_about(
         (413, "s1", "m", False),
     ],
 )
-async def test_a_later_success_ends_what_it_shows_to_be_over(
+async def test_a_later_success_clears_the_problem_it_resolves(
     operator: Operator, code: int, session: str, model: str, is_over: bool
 ) -> None:
-    """Of the key and the way any one does, of a model its own; what a conversation holds is news."""
+    """A key or network problem is cleared by any success, a problem of a model by its own, one of a conversation by
+    neither."""
     operator = with_model(operator)
-    await _call(operator, 200, None, session="s1")  # an earlier one ends nothing
+    await _call(operator, 200, None, session="s1")  # an earlier success clears nothing
     await _call(operator, code, "refused", session="s1")
     assert len((await operator.run("status"))["models_failing"]) == 1
     await _call(operator, 200, "cut in the middle", session=session, model=model)
@@ -248,7 +247,7 @@ async def test_a_later_success_ends_what_it_shows_to_be_over(
 
 @pytest.mark.behaviour("GW-08")
 @pytest.mark.parametrize(("after_s", "is_over"), [(-1, False), (1, True)])
-async def test_a_try_of_the_hosts_own_that_succeeds_later_ends_what_is_said_of_the_key(
+async def test_a_later_successful_check_by_the_host_clears_the_key_problem(
     operator: Operator, after_s: float, is_over: bool
 ) -> None:
     operator = with_model(operator)
@@ -272,7 +271,7 @@ async def test_a_try_of_the_hosts_own_that_succeeds_later_ends_what_is_said_of_t
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: Operator) -> None:
+async def test_key_problems_are_shown_under_one_heading(operator: Operator) -> None:
     operator = with_model(operator)
     await _call(operator, 401, "invalid")
     since = operator.context.clock.now().isoformat()
@@ -285,7 +284,7 @@ async def test_what_is_wrong_with_the_key_is_shown_under_one_heading(operator: O
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_each_kind_of_model_call_that_fails_has_its_own_advice(operator: Operator) -> None:
+async def test_each_kind_of_failing_model_call_has_its_own_advice(operator: Operator) -> None:
     await _call(operator, 401, "invalid")
     await _call(operator, 0, "no route")
     shown = await running(with_model(operator)).render("status")
@@ -297,7 +296,7 @@ async def test_each_kind_of_model_call_that_fails_has_its_own_advice(operator: O
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_where_no_agent_asks_a_model_any_more_nothing_is_advised_about_one(operator: Operator) -> None:
+async def test_without_an_agent_that_uses_a_model_no_model_advice_is_shown(operator: Operator) -> None:
     session, now = await a_session(operator), operator.context.clock.now()
     await _call(operator, 0, "no route")
     async with operator.context.store.transaction() as tx:
@@ -327,7 +326,7 @@ OWN = """\
 
 @pytest.mark.behaviour("GW-08")
 @pytest.mark.parametrize(("provider", "is_said"), [("scripted", False), ("parrot", False), ("cloud", True)])
-async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_provider(
+async def test_model_problems_are_shown_only_if_a_provider_uses_the_gateway(
     operator: Operator, provider: str, is_said: bool
 ) -> None:
     await a_session(operator)
@@ -343,7 +342,7 @@ async def test_of_a_model_is_said_what_is_wrong_where_the_gateway_is_for_the_pro
     assert bool((await of_group.run("status"))["models_failing"]) is is_said
 
 
-async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(operator: Operator) -> None:
+async def test_denied_senders_are_let_in_by_the_same_command_everywhere(operator: Operator) -> None:
     await operator.run("agents create", folder="work")
     wired = await operator.run("wirings create", channel="terminal", chat="7", group="work")
     advice = {section.key: section.advice for section in status.SECTIONS}["senders_denied"]
@@ -354,18 +353,18 @@ async def test_whoever_is_turned_away_is_let_in_by_the_same_command_everywhere(o
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_a_call_that_the_container_gave_up_before_the_answer_is_no_failure(operator: Operator) -> None:
-    """As when a turn is stopped, or its container killed: the service is well."""
+async def test_a_call_abandoned_by_the_container_is_not_a_failure(operator: Operator) -> None:
+    """As when a turn is stopped, or its container killed: the service works."""
     await _call(with_model(operator), 0, None)
     assert (await operator.run("status"))["models_failing"] == []
 
 
-async def test_model_calls_that_failed_long_ago_are_no_news(operator: Operator) -> None:
+async def test_old_failures_of_model_calls_are_not_shown(operator: Operator) -> None:
     await _call(operator, 401, "invalid", ago=timedelta(minutes=16))
     assert (await operator.run("status"))["models_failing"] == []
 
 
-async def test_a_paused_task_comes_with_the_command_that_resumes_it(operator: Operator) -> None:
+async def test_a_paused_task_is_shown_with_the_command_that_resumes_it(operator: Operator) -> None:
     session = await a_session(operator)
     now = to_text(operator.context.clock.now())
     async with operator.context.store.transaction() as tx:
@@ -380,7 +379,7 @@ async def test_a_paused_task_comes_with_the_command_that_resumes_it(operator: Op
     assert "it failed" in shown
 
 
-async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> None:
+async def test_a_disconnected_channel_counts_as_a_problem(operator: Operator) -> None:
     down: Json = [{"name": "telegram", "instance": "default", "state": "restarting", "detail": "no network"}]
     shown = await running(operator, channels=down).render("status")
     assert "Channels that are not connected" in shown
@@ -414,7 +413,7 @@ async def test_a_channel_that_is_not_connected_is_wrong(operator: Operator) -> N
         ("terminal", "default", "failed", "fix what is said below; then end nanohost run, and start it again"),
     ],
 )
-async def test_a_channel_that_is_not_connected_comes_with_what_sets_it_and_how_the_host_takes_it(
+async def test_a_disconnected_channel_is_shown_with_the_commands_that_fix_it(
     operator: Operator, name: str, instance: str, state: str, advice: str
 ) -> None:
     failed: Json = [{"name": name, "instance": instance, "state": state, "detail": "why"}]
@@ -422,7 +421,7 @@ async def test_a_channel_that_is_not_connected_comes_with_what_sets_it_and_how_t
     assert f"Channels that are not connected   → {advice}\n" in shown
 
 
-async def test_what_is_wrong_in_different_ways_is_advised_on_one_by_one(operator: Operator) -> None:
+async def test_different_problems_get_separate_advice(operator: Operator) -> None:
     channels: Json = [
         {"name": name, "instance": "default", "state": "failed", "detail": "why"} for name in ("telegram", "slack")
     ]
@@ -451,14 +450,14 @@ async def test_all_is_not_well_while_a_message_cannot_be_sent(
     assert ("All is well." in shown) is is_well
 
 
-async def test_a_disk_that_is_nearly_full_is_told(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_nearly_full_disk_is_reported(operator: Operator, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(status, "LOW_DISK_BYTES", 2**63)
     shown = await running(operator).render("status")
     assert "The disk is nearly full" in shown
     assert "df -h" in shown
 
 
-async def test_a_late_message_is_told_with_its_cause(operator: Operator) -> None:
+async def test_a_late_message_is_shown_with_its_cause(operator: Operator) -> None:
     now = operator.context.clock.now()
     async with operator.context.store.transaction() as tx:
         await tx.execute(
@@ -481,10 +480,10 @@ async def test_a_late_message_is_told_with_its_cause(operator: Operator) -> None
         ({"user": "slack:U1", "role": "member", "group": "main"}, False),
     ],
 )
-async def test_to_let_somebody_in_is_advised_only_about_those_without_a_role_by_any_identity(
+async def test_granting_a_role_is_advised_only_for_senders_without_one_under_any_identity(
     operator: Operator, granted: dict[str, str] | None, is_shown: bool
 ) -> None:
-    """Who has a role and typed a word that vanishes is not turned away; who has two names is one human."""
+    """A person with a role whose command is filtered is not denied; linked identities are one person."""
     for folder in ("main", "other"):
         await operator.run("agents create", folder=folder)
     await operator.run("wirings create", channel="telegram", chat="1", group="main")
@@ -542,7 +541,7 @@ async def _call(
         )
 
 
-async def test_who_is_on_hold_is_named_with_the_reason_and_how_it_is_released(operator: Operator) -> None:
+async def test_a_hold_is_shown_with_its_reason_and_the_release_command(operator: Operator) -> None:
     session = await a_session(operator, due=True)
     await operator.run("sessions hold", id=session, reason="too loud")
     text = await running(operator).render("status")
@@ -553,7 +552,7 @@ async def test_who_is_on_hold_is_named_with_the_reason_and_how_it_is_released(op
     assert "On hold" not in await running(operator).render("status")
 
 
-async def test_what_is_to_be_done_before_a_release_is_shown_to_its_end(operator: Operator) -> None:
+async def test_the_full_reason_of_a_hold_is_shown(operator: Operator) -> None:
     session = await a_session(operator)
     reason = (
         "its state folder has grown beyond 2,048 MiB: remove what should not be there "
@@ -564,13 +563,13 @@ async def test_what_is_to_be_done_before_a_release_is_shown_to_its_end(operator:
     assert reason in await running(operator).render("status")
 
 
-async def test_an_agent_on_hold_is_released_by_its_folder(operator: Operator) -> None:
+async def test_a_held_agent_is_shown_with_the_release_command_by_folder(operator: Operator) -> None:
     await a_session(operator)
     await operator.run("agents hold", folder="work", reason="its folder is full")
     assert "nanohost agents release work" in await operator.render("status")
 
 
-async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) -> None:
+async def test_a_throttled_session_is_shown_with_the_reason(operator: Operator) -> None:
     slowed: list[Json] = [{"session": "s1", "reason": "more than 600 requests an hour"}]
     text = await running(operator, sessions_slowed=slowed).render("status")
     assert "Sessions that write more than they may" in text
@@ -578,7 +577,7 @@ async def test_who_writes_too_much_is_named_with_what_it_is(operator: Operator) 
     assert "more than 600 requests an hour" in text
 
 
-async def test_a_disk_that_is_kept_for_the_host_says_who_filled_it_and_what_that_stops(operator: Operator) -> None:
+async def test_a_low_disk_is_shown_with_its_cause_and_what_is_stopped(operator: Operator) -> None:
     grew = "the workspace folder of the agent bad grew by 600 MiB to 700 MiB (/srv/nanohost/groups/bad)"
     rows: list[Json] = [{"folder": "/srv/groups", "left": "410 MiB", "grew_most": grew}]
     session = await a_session(operator, due=True)
@@ -591,7 +590,7 @@ async def test_a_disk_that_is_kept_for_the_host_says_who_filled_it_and_what_that
     assert "the disk is nearly full, and no container is started" in text
 
 
-async def test_a_folder_that_was_above_its_limit_when_it_was_first_seen_is_shown_with_the_setting(
+async def test_a_folder_first_seen_above_its_limit_is_shown_with_the_setting(
     operator: Operator,
 ) -> None:
     row: Json = {

@@ -1,4 +1,4 @@
-"""What one row of status says is not said again by another."""
+"""A problem in one row of status is not repeated in another."""
 
 from __future__ import annotations
 
@@ -91,11 +91,11 @@ CASES: list[tuple[Lists, dict[str, int]]] = [
 
 
 @pytest.mark.parametrize(("lists", "kept"), CASES)
-def test_what_was_said_by_a_cause_is_not_said_again(lists: Lists, kept: dict[str, int]) -> None:
+def test_a_problem_shown_by_its_cause_is_not_shown_again(lists: Lists, kept: dict[str, int]) -> None:
     assert {name: len(rows) for name, rows in deduplicate_sections(lists).items() if rows} == kept
 
 
-def test_of_what_waits_to_be_sent_those_that_are_late_are_not_counted_again() -> None:
+def test_late_deliveries_are_not_counted_again_as_waiting() -> None:
     waiting: Lists = {
         "messages_late": [late("delivery s1 7")],
         "deliveries_waiting": [{"channel": "fake:default", "messages": 3}],
@@ -103,11 +103,11 @@ def test_of_what_waits_to_be_sent_those_that_are_late_are_not_counted_again() ->
     assert deduplicate_sections(waiting)["deliveries_waiting"] == [{"channel": "fake:default", "messages": 2}]
 
 
-def test_each_section_that_is_looked_through_is_one() -> None:
+def test_each_deduplicated_section_exists() -> None:
     assert {name for name, _ in SECTION_SUBJECTS} <= {section.key for section in SECTIONS}
 
 
-async def test_a_channel_that_is_down_stands_under_one_heading(operator: Operator) -> None:
+async def test_a_failed_channel_is_shown_under_one_heading(operator: Operator) -> None:
     since = operator.context.clock.now().isoformat()
     host = running(
         operator,

@@ -1,4 +1,4 @@
-"""Containers that outlived their host are ended without one, whatever started them."""
+"""Containers that outlived their host are stopped without one, whichever runtime started them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NO_INSTALL = Path("/no/install")
 
 
 class Engine:
-    """A runtime in which containers run that an earlier host left."""
+    """A runtime with containers that an earlier host left."""
 
     isolation = Isolation.CONTAINER
 
@@ -49,7 +49,7 @@ class Engine:
 
 
 async def leased(operator: Operator, runtime: str) -> Session:
-    """A session whose container is on record."""
+    """A session with a recorded lease."""
     store, now = operator.context.store, operator.context.clock.now()
     group = (await operator.run("agents create", folder="main"))["id"]
     async with store.transaction() as tx:
@@ -59,7 +59,7 @@ async def leased(operator: Operator, runtime: str) -> Session:
     return await sessions.get(store, id)
 
 
-async def test_of_one_session_only_its_own_container_is_stopped(operator: Operator) -> None:
+async def test_stopping_one_session_stops_only_its_container(operator: Operator) -> None:
     session = await leased(operator, "docker")
     docker = Engine("docker", session.id, "other")
     assert await stop_without_host(
@@ -68,7 +68,7 @@ async def test_of_one_session_only_its_own_container_is_stopped(operator: Operat
     assert [one.session_id for one in docker.running] == ["other"]
 
 
-async def test_all_are_also_those_that_no_session_knows_of(operator: Operator) -> None:
+async def test_stopping_all_includes_containers_without_a_session(operator: Operator) -> None:
     session = await leased(operator, "process")
     engines = {
         "docker": Engine("docker", answers=False),
@@ -81,7 +81,9 @@ async def test_all_are_also_those_that_no_session_knows_of(operator: Operator) -
     assert set(stopped) == {session.id, "stray"}
 
 
-async def test_a_runtimes_file_that_cannot_be_used_keeps_no_container_alive(operator: Operator, tmp_path: Path) -> None:
+async def test_an_unusable_runtime_file_does_not_prevent_stopping_containers(
+    operator: Operator, tmp_path: Path
+) -> None:
     session = await leased(operator, "process")
     (tmp_path / "runtimes").mkdir(exist_ok=True)
     (tmp_path / "runtimes" / "own.py").write_text("raise SystemExit")
@@ -94,7 +96,7 @@ async def test_a_runtimes_file_that_cannot_be_used_keeps_no_container_alive(oper
 
 
 @pytest.mark.parametrize("every", [True, False])
-async def test_an_engine_that_does_not_answer_for_what_it_runs_is_told(operator: Operator, every: bool) -> None:
+async def test_an_unresponsive_runtime_with_containers_is_reported(operator: Operator, every: bool) -> None:
     session = await leased(operator, "docker")
     with pytest.raises(RuntimeUnavailable, match="docker does not answer"):
         await stop_without_host(
@@ -106,10 +108,10 @@ async def test_an_engine_that_does_not_answer_for_what_it_runs_is_told(operator:
 
 
 @pytest.mark.parametrize("name", ["docker", "bubblewrap", "process"])
-def test_each_runtime_that_started_something_is_known_again(name: str) -> None:
+def test_each_recorded_runtime_can_be_opened_again(name: str) -> None:
     assert reopen_runtime(name, root=NO_INSTALL, install="i").name == name
 
 
-def test_a_runtime_of_another_version_is_an_error() -> None:
+def test_a_runtime_of_an_unknown_version_is_an_error() -> None:
     with pytest.raises(SettingsError, match="'podman'"):
         reopen_runtime("podman", root=NO_INSTALL, install="i")

@@ -12,7 +12,7 @@ from nanohost.commands.tables import localize_times
 BERLIN = ZoneInfo("Europe/Berlin")
 
 
-def test_times_are_shown_in_the_hosts_zone_wherever_they_stand() -> None:
+def test_times_are_localized_wherever_they_occur() -> None:
     shown = localize_times(
         {
             "at": "2026-11-30T16:15:01+00:00",
@@ -28,7 +28,7 @@ def test_times_are_shown_in_the_hosts_zone_wherever_they_stand() -> None:
     }
 
 
-def test_a_row_with_a_zone_of_its_own_is_shown_in_that() -> None:
+def test_a_row_with_its_own_zone_is_shown_in_that_zone() -> None:
     task = {
         "timezone": "Asia/Tokyo",
         "next_due": "2026-12-01T09:00:00+09:00",
@@ -42,15 +42,15 @@ def test_a_row_with_a_zone_of_its_own_is_shown_in_that() -> None:
 
 
 @pytest.mark.parametrize("text", ["2026-11-30T16:15:01", "at 2026-11-30T16:15:01Z", "2026-99-30T16:15:01Z", "16:15"])
-def test_what_is_no_moment_stays_as_it_is(text: str) -> None:
+def test_text_that_is_not_a_timestamp_is_unchanged(text: str) -> None:
     assert localize_times({"reason": text}, BERLIN) == {"reason": text}
 
 
-def test_what_people_and_agents_wrote_stays_as_they_wrote_it() -> None:
+def test_texts_of_people_and_agents_are_unchanged() -> None:
     wrote = {"text": "2026-11-30T16:15:01Z", "prompt": "2026-11-30T16:15:01Z"}
     assert localize_times(wrote, BERLIN) == wrote
 
 
-def test_a_command_shows_what_it_found_in_the_hosts_zone() -> None:
+def test_a_command_shows_times_in_the_hosts_zone() -> None:
     row = {"id": "s1", "last_active": "2026-11-30T16:15:01+00:00"}
     assert "2026-11-30 17:15:01+01:00" in find_command("sessions list").render_in_zone([row], BERLIN)

@@ -22,7 +22,7 @@ CHAT = {"channel": "telegram", "chat": "123", "group": "main"}
 
 
 async def conversation(operator: Operator, thread: str | None = None) -> SessionId:
-    """A conversation of the agent `main`, in a chat."""
+    """A session of the agent `main`, in a chat."""
     context = operator.context
     if await agent_groups.find(context.store, "main") is None:
         await operator.run("agents create", folder="main")
@@ -45,7 +45,7 @@ async def refusal(operator: Operator, words: str, **arguments: object) -> UsageE
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> None:
+async def test_a_task_can_be_created_listed_changed_and_ended(operator: Operator) -> None:
     session = await conversation(operator)
     made = await operator.run(
         "tasks create", group="main", prompt="What is new?", cron="0 9 * * 1-5", timezone="Europe/Berlin"
@@ -69,7 +69,7 @@ async def test_a_task_is_made_listed_changed_and_ended(operator: Operator) -> No
 
 
 @pytest.mark.behaviour("TK-05", "OP-05")
-async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -> None:
+async def test_an_impossible_task_is_refused_with_what_to_type(operator: Operator) -> None:
     assert "one conversation" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m"))
     await operator.run("agents create", folder="other")
     assert "no conversation yet" in str(await refusal(operator, "tasks create", prompt="x", at="in 10m", group="other"))
@@ -93,7 +93,7 @@ async def test_what_cannot_be_is_refused_with_what_to_type(operator: Operator) -
 
 
 @pytest.mark.behaviour("SE-12", "OP-01")
-async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(operator: Operator) -> None:
+async def test_during_a_pause_no_task_is_overdue_or_announced_to_run_now(operator: Operator) -> None:
     await conversation(operator)
     made = await operator.run("tasks create", group="main", prompt="What is new?", at="in 10m")
     clock = operator.context.clock
@@ -109,8 +109,8 @@ async def test_while_all_is_paused_no_task_is_late_and_none_is_said_to_run_now(o
     assert (await operator.run("status"))["tasks_overdue"] == []
 
 
-async def heard(operator: Operator, session: SessionId, user: str, id: str) -> None:
-    """Somebody wrote in this conversation."""
+async def record_message(operator: Operator, session: SessionId, user: str, id: str) -> None:
+    """Record that somebody wrote in this session."""
     context = operator.context
     channel_type, _, handle = user.partition(":")
     now = context.clock.now()
@@ -133,45 +133,45 @@ async def heard(operator: Operator, session: SessionId, user: str, id: str) -> N
 
 @pytest.mark.behaviour("TK-05")
 @pytest.mark.parametrize("owner", ["telegram:ann", "terminal:ann"])
-async def test_of_several_conversations_a_task_is_in_the_one_that_the_owner_wrote_in_last(
+async def test_among_several_sessions_a_task_uses_the_one_the_owner_wrote_in_last(
     operator: Operator, owner: str
 ) -> None:
     one, other, third = [await conversation(operator, thread=thread) for thread in ("t1", "t2", "t3")]
     await operator.run("roles create", user="telegram:ann", role="owner")
     await operator.run("chats update", id=1, name="Family")
     for session, user, id in ((one, owner, "1"), (other, owner, "2"), (third, "telegram:eve", "3")):
-        await heard(operator, session, user, id)
+        await record_message(operator, session, user, id)
     made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
     assert made["session"] == other
     assert made["note"] == (
         "main has several conversations: this is the one that an owner wrote in last, in telegram Family;"
         " --session or --chat names another"
     )
-    await heard(operator, one, owner, "4")
+    await record_message(operator, one, owner, "4")
     assert (await operator.run("tasks create", prompt="x", at="in 10m", group="main"))["session"] == one
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_who_is_linked_with_an_owner_is_the_owner(operator: Operator) -> None:
+async def test_an_identity_linked_with_an_owner_counts_as_the_owner(operator: Operator) -> None:
     sessions = [await conversation(operator, thread=thread) for thread in ("t1", "t2")]
     await operator.run("roles create", user="slack:U1", role="owner")
     async with operator.context.store.transaction() as tx:
         for user in ("slack:U1", "telegram:ann"):
             await users.record_seen(tx, user, name="", now=operator.context.clock.now())
     await operator.run("users link", user="slack:U1", other="telegram:ann")
-    await heard(operator, sessions[1], "telegram:ann", "1")
+    await record_message(operator, sessions[1], "telegram:ann", "1")
     made = await operator.run("tasks create", prompt="x", at="in 10m", group="main")
     assert made["session"] == sessions[1]
 
 
-async def test_a_time_that_has_passed_is_refused_with_the_one_that_was_probably_meant(operator: Operator) -> None:
+async def test_a_time_in_the_past_is_refused_with_the_likely_intended_one(operator: Operator) -> None:
     session = await conversation(operator)
     said = str(await refusal(operator, "tasks create", session=session, prompt="Water", at="2025-03-01T09:00"))
     assert "is in the past: it is Thursday, 2026-01-01T" in said
     assert "You probably meant 2026-03-01T09:00" in said
 
 
-async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Operator) -> None:
+async def test_a_first_run_in_the_past_is_refused_for_a_recurring_task(operator: Operator) -> None:
     session = await conversation(operator)
     made = await operator.run("tasks create", session=session, prompt="Water", cron="0 9 * * *")
     for asked in (("tasks create", {"session": session, "prompt": "Water"}), ("tasks update", {"id": made["id"]})):
@@ -180,7 +180,7 @@ async def test_the_first_time_of_a_series_is_not_in_the_past_either(operator: Op
     assert (await operator.run("tasks get", id=made["id"]))["cron"] == "0 9 * * *"
 
 
-async def test_a_run_whose_model_has_no_price_on_record_cost_nobody_knows_what(operator: Operator) -> None:
+async def test_a_run_without_a_known_model_price_has_an_unknown_cost(operator: Operator) -> None:
     session, store = await conversation(operator), operator.context.store
     made = await operator.run("tasks create", session=session, prompt="Water", at="in 1 h")
     now = operator.context.clock.now()

@@ -1,4 +1,4 @@
-"""A setting is declared once, beside the code that uses it, and is known everywhere from there."""
+"""A setting is declared once, beside the code that uses it, and is known everywhere."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ ROOT = Path(nanohost.__file__).parent
 WEATHER = read_example("add-a-setting.md")
 
 
-def forget() -> None:
-    """Look again at what is declared."""
+def clear_cache() -> None:
+    """Clear the cache of declared settings."""
     sections.cache_clear()
     tables.cache_clear()
     importlib.invalidate_caches()
@@ -33,16 +33,16 @@ def forget() -> None:
 
 @pytest.fixture
 def weather(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
-    """A part of the host that came a moment ago: one file in a folder of its own."""
+    """A new part of the host: one file in a folder of its own."""
     declared = tmp_path / "parts" / "weather" / "settings.py"
     declared.parent.mkdir(parents=True)
     declared.write_text(WEATHER)
     monkeypatch.setattr(nanohost, "__path__", [*nanohost.__path__, str(tmp_path / "parts")])
-    forget()
+    clear_cache()
     yield declared
     for name in ("nanohost.weather", "nanohost.weather.settings"):
         sys.modules.pop(name, None)
-    forget()
+    clear_cache()
 
 
 def loaded(home: Path, toml: str = "", **environ: str) -> Settings:
@@ -56,9 +56,7 @@ def value(settings: Settings, section: str, key: str) -> object:
 
 
 @pytest.mark.behaviour("EX-07", "OP-05")
-def test_a_setting_that_one_file_declares_is_in_the_file_the_variables_and_the_mistakes(
-    weather: Path, tmp_path: Path
-) -> None:
+def test_a_declared_setting_is_read_from_file_and_variables_and_checked(weather: Path, tmp_path: Path) -> None:
     assert value(loaded(tmp_path), "WeatherSettings", "umbrellas") == 2
     assert value(loaded(tmp_path, "[host]\numbrellas = 5"), "WeatherSettings", "umbrellas") == 5
     assert value(loaded(tmp_path, NANOHOST_UMBRELLAS="6"), "WeatherSettings", "umbrellas") == 6
@@ -77,7 +75,7 @@ def test_a_setting_that_one_file_declares_is_in_the_file_the_variables_and_the_m
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_secret_that_one_file_declares_is_looked_up_and_never_shown(weather: Path, tmp_path: Path) -> None:
+def test_a_declared_secret_is_resolved_and_never_shown(weather: Path, tmp_path: Path) -> None:
     (tmp_path / "word").write_text("sesame\n")
     settings = loaded(tmp_path, '[weather]\npass_word = "file:word"')
     assert collect_secrets(settings) == ("sesame",)
@@ -87,7 +85,7 @@ def test_a_secret_that_one_file_declares_is_looked_up_and_never_shown(weather: P
 
 
 @pytest.mark.behaviour("EX-07")
-def test_a_setting_that_one_file_declares_is_on_the_reference_page(weather: Path) -> None:
+def test_a_declared_setting_is_on_the_reference_page(weather: Path) -> None:
     page = reference().PAGES["settings.md"]()
     keys = [line.split("`")[1] for line in page.splitlines() if line.startswith("| `")]
     assert "| `umbrellas` | `2` | a whole number, 1 or more | How many there are. |" in page
@@ -95,9 +93,9 @@ def test_a_setting_that_one_file_declares_is_on_the_reference_page(weather: Path
     assert page.index("## [docker]") < page.index("## [weather]") < page.index("## [guard]")
 
 
-def test_one_key_that_two_parts_declare_is_refused(weather: Path) -> None:
+def test_a_key_declared_twice_is_refused(weather: Path) -> None:
     weather.write_text(WEATHER.replace("umbrellas", "durable"))
-    forget()
+    clear_cache()
     with pytest.raises(ValueError, match=r"\[host\] durable is declared in nanohost.weather.settings and nanohost.db"):
         tables()
 
@@ -109,14 +107,14 @@ def modules() -> dict[str, ast.Module]:
 
 
 def declares(module: ast.Module) -> bool:
-    """Whether a module has a section, or a key of one."""
+    """Whether a module declares a section, or a key of one."""
     bases = [base for node in ast.walk(module) if isinstance(node, ast.ClassDef) for base in node.bases]
     calls = [node.func for node in ast.walk(module) if isinstance(node, ast.Call)]
     names = {node.id for node in bases if isinstance(node, ast.Name)} & {"Section"}
     return bool(names) or any(isinstance(node, ast.Name) and node.id == "setting" for node in calls)
 
 
-def test_settings_are_declared_nowhere_but_where_they_are_collected_from() -> None:
+def test_settings_are_declared_only_where_they_are_collected_from() -> None:
     where = {name for name, module in modules().items() if declares(module) and name != "config/section.py"}
     collected = {section.__module__.removeprefix("nanohost.").replace(".", "/") + ".py" for section in sections()}
     assert where == collected
@@ -124,7 +122,7 @@ def test_settings_are_declared_nowhere_but_where_they_are_collected_from() -> No
 
 
 def package_of(module: str) -> str:
-    """`store` of nanohost.db.settings; empty for what lies in no package."""
+    """`store` of nanohost.db.settings; empty for a module outside packages."""
     parts = module.split(".")
     return parts[1] if len(parts) > 2 else ""
 
@@ -166,7 +164,7 @@ def attributes(node: ast.AST) -> set[str]:
     return {one.attr for one in ast.walk(node) if isinstance(one, ast.Attribute)}
 
 
-def test_a_setting_is_read_by_the_part_that_declares_it_or_handed_to_it_where_the_parts_are_put_together() -> None:
+def test_every_declared_setting_is_read_by_its_part_or_passed_to_it() -> None:
     every = modules()
     used = {(name.rpartition("/")[0].partition("/")[0], read) for name in every for read in attributes(every[name])}
     assembly = [module for name, module in every.items() if "/" not in name]
@@ -176,7 +174,7 @@ def test_a_setting_is_read_by_the_part_that_declares_it_or_handed_to_it_where_th
     assert unused == []
 
 
-def test_keys_have_places_of_their_own_on_the_reference_page() -> None:
+def test_settings_have_distinct_positions_on_the_reference_page() -> None:
     places = [key.order for keys in tables().values() for key in keys.values()]
     assert len(set(places)) == len(places)
     assert min(places) > 0
@@ -193,7 +191,7 @@ print(*(name for name in sys.modules if name.startswith("nanohost.") or name in 
 """
 
 
-def test_loading_settings_imports_no_part_of_the_host_but_what_it_declares(tmp_path: Path) -> None:
+def test_loading_settings_imports_only_modules_that_declare_them(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", LOAD, str(tmp_path)],
         env={"PATH": os.environ["PATH"]},

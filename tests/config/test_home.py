@@ -37,20 +37,20 @@ def holder(tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
         process.kill()
 
 
-def test_the_option_counts_more_than_the_variable_and_that_more_than_the_checkout(tmp_path: Path) -> None:
+def test_the_home_option_comes_before_the_variable_and_that_before_the_checkout(tmp_path: Path) -> None:
     assert find_home(tmp_path / "a", {"NANOHOST_HOME": "/b"}) == tmp_path / "a"
     assert find_home(None, {"NANOHOST_HOME": str(tmp_path / "b")}) == tmp_path / "b"
     assert find_home(None, {"NANOHOST_HOME": ""}) == shipped_root()
 
 
-def test_a_home_is_absolute_and_knows_the_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_home_path_is_absolute_and_expands_the_tilde(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("HOME", str(tmp_path))
     assert find_home(Path("here"), {}) == tmp_path / "here"
     assert find_home(Path("~/there"), {}) == tmp_path / "there"
 
 
-def test_preparing_makes_what_is_missing_and_keeps_others_out(tmp_path: Path) -> None:
+def test_preparing_a_home_creates_missing_private_folders(tmp_path: Path) -> None:
     home = Home(tmp_path / "deep" / "home")
     home.prepare()
     home.prepare()
@@ -60,7 +60,7 @@ def test_preparing_makes_what_is_missing_and_keeps_others_out(tmp_path: Path) ->
 
 
 @pytest.mark.behaviour("OP-05")
-def test_a_home_that_cannot_be_written_is_refused_in_words(tmp_path: Path) -> None:
+def test_an_unwritable_home_is_refused_with_a_reason(tmp_path: Path) -> None:
     (tmp_path / "home").write_text("a file, not a folder")
     with pytest.raises(HomeError, match="cannot be written") as caught:
         Home(tmp_path / "home").prepare()
@@ -68,7 +68,7 @@ def test_a_home_that_cannot_be_written_is_refused_in_words(tmp_path: Path) -> No
 
 
 @pytest.mark.behaviour("SE-02")
-def test_a_second_host_is_refused_and_told_who_holds_the_home(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_a_second_host_is_refused_and_told_who_holds_the_lock(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     told = rf"another nanohost \(pid {holder.pid}, begun \d+ (s|min) ago\) holds"
     with pytest.raises(HomeLocked, match=told) as caught, lock_home(Home(tmp_path)):
         pass
@@ -78,21 +78,21 @@ def test_a_second_host_is_refused_and_told_who_holds_the_home(tmp_path: Path, ho
 
 
 @pytest.mark.behaviour("SE-02")
-def test_a_holder_that_was_killed_holds_nothing(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
+def test_the_lock_of_a_killed_holder_is_free(tmp_path: Path, holder: subprocess.Popen[str]) -> None:
     holder.kill()
     holder.wait(timeout=scaled_timeout(HANG_TIMEOUT_S))
     with lock_home(Home(tmp_path)):
         pass
 
 
-def test_a_home_that_was_let_go_can_be_held_again(tmp_path: Path) -> None:
+def test_a_released_home_can_be_locked_again(tmp_path: Path) -> None:
     with lock_home(Home(tmp_path)), pytest.raises(HomeLocked), lock_home(Home(tmp_path)):
         pass
     with lock_home(Home(tmp_path), LockPurpose.COMMAND):
         assert Home(tmp_path).lock_file.read_text().split()[0] == str(os.getpid())
 
 
-def test_a_program_we_start_does_not_inherit_the_lock(tmp_path: Path) -> None:
+def test_a_child_process_does_not_inherit_the_lock(tmp_path: Path) -> None:
     program = [sys.executable, "-c", "print('up', flush=True); input()"]
     with lock_home(Home(tmp_path)):
         child = subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, close_fds=False)
@@ -104,7 +104,7 @@ def test_a_program_we_start_does_not_inherit_the_lock(tmp_path: Path) -> None:
         child.communicate("\n", timeout=scaled_timeout(HANG_TIMEOUT_S))
 
 
-def test_a_holder_that_has_not_written_its_name_yet_is_refused_all_the_same(tmp_path: Path) -> None:
+def test_a_lock_without_a_holders_name_yet_still_refuses(tmp_path: Path) -> None:
     with lock_home(Home(tmp_path)):
         Home(tmp_path).lock_file.write_text("")
         with pytest.raises(HomeLocked, match="another nanohost holds") as caught, lock_home(Home(tmp_path)):
@@ -112,7 +112,7 @@ def test_a_holder_that_has_not_written_its_name_yet_is_refused_all_the_same(tmp_
     assert caught.value.holder is None
 
 
-def test_an_agents_character_is_written_through_no_link(tmp_path: Path) -> None:
+def test_the_character_file_is_not_written_through_a_symlink(tmp_path: Path) -> None:
     home = Home(tmp_path / "home")
     home.prepare()
     (home.groups / "main").mkdir()

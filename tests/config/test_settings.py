@@ -1,4 +1,4 @@
-"""nanohost.toml and the variables over it: what is taken, what is refused, and in which words."""
+"""nanohost.toml and the variables over it: which values are accepted, which are refused, and the error messages."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def refused(home: Path, toml: str = "", environ: Mapping[str, str] | None = None
     return caught.value
 
 
-def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
+def test_without_a_file_every_setting_has_a_default(tmp_path: Path) -> None:
     settings = load_settings(tmp_path, {"TZ": "Europe/Berlin"})
     assert settings.section(RuntimeSettings).runtime == "auto"
     assert settings.section(TimeSettings).timezone == "Europe/Berlin"
@@ -37,7 +37,7 @@ def test_without_a_file_everything_has_a_default(tmp_path: Path) -> None:
     assert channel_instances(settings) == ()
 
 
-def test_a_variable_counts_more_than_the_file(tmp_path: Path) -> None:
+def test_a_variable_overrides_the_file(tmp_path: Path) -> None:
     settings = loaded(
         tmp_path,
         '[host]\nruntime = "docker"\nmax_containers = 3\n[agent]\nmodel = "small"',
@@ -51,7 +51,7 @@ def test_a_variable_counts_more_than_the_file(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(("text", "value"), [("yes", True), ("0", False), ("false", False)])
-def test_a_variable_says_yes_or_no_in_the_usual_words(tmp_path: Path, text: str, value: bool) -> None:
+def test_a_boolean_variable_takes_the_usual_words(tmp_path: Path, text: str, value: bool) -> None:
     assert loaded(tmp_path, environ={"NANOHOST_WATCH": text}).section(OutboxMonitorSettings).watch is value
 
 
@@ -62,7 +62,7 @@ def test_an_empty_variable_sets_nothing(tmp_path: Path) -> None:
     )
 
 
-def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
+def test_variables_read_elsewhere_are_not_settings(tmp_path: Path) -> None:
     loaded(tmp_path, environ={"NANOHOST_HOME": "/x", "NANOHOST_LOG": "json", "NANOHOST_REQUIRE_DOCKER": "1"})
 
 
@@ -92,7 +92,7 @@ def test_variables_that_others_read_are_not_settings(tmp_path: Path) -> None:
         ("[host]\n= 1", "at line 2, column 1", "like this"),
     ],
 )
-def test_a_wrong_file_is_refused_with_place_value_and_what_is_wanted(
+def test_an_invalid_file_is_refused_with_line_value_and_expectation(
     tmp_path: Path, toml: str, sentence: str, hint: str
 ) -> None:
     error = refused(tmp_path, toml)
@@ -102,7 +102,7 @@ def test_a_wrong_file_is_refused_with_place_value_and_what_is_wanted(
 
 
 @pytest.mark.behaviour("OP-05")
-def test_all_mistakes_are_told_at_once_each_with_its_line(tmp_path: Path) -> None:
+def test_all_mistakes_are_reported_together_with_their_lines(tmp_path: Path) -> None:
     toml = """
 [host]
 max_container = 1
@@ -138,7 +138,7 @@ app_token = "file:none"
     assert len(said) == 10
 
 
-def test_mistakes_in_variables_alone_are_mended_where_those_are_set(tmp_path: Path) -> None:
+def test_mistakes_in_variables_get_a_hint_about_variables(tmp_path: Path) -> None:
     variables = {"NANOHOST_RUNTIME": "dokcer", "NANOHOST_CHANNELS_SLACK_APP_TOKEN": "a\nb"}
     error = refused(tmp_path, environ=variables)
     assert str(error).splitlines()[0] == "2 mistakes in variables of nanohost:"
@@ -151,7 +151,7 @@ def test_mistakes_in_variables_alone_are_mended_where_those_are_set(tmp_path: Pa
     assert str(alone).startswith(f"2 mistakes in {tmp_path / 'nanohost.toml'}:\n")
 
 
-def test_one_mistake_is_told_with_its_line(tmp_path: Path) -> None:
+def test_a_single_mistake_is_reported_with_its_line(tmp_path: Path) -> None:
     error = refused(tmp_path, "# mine\n[host]\n\nmax_container = 1")
     assert str(error) == f"{tmp_path / 'nanohost.toml'}, line 4: [host] has no key max_container"
     assert error.hint == "did you mean max_containers?"
@@ -167,7 +167,7 @@ def test_one_mistake_is_told_with_its_line(tmp_path: Path) -> None:
         ("NANOHOST_CHANNELS_TELEGRAM", "x", "NANOHOST_CHANNELS_TELEGRAM names no key", "_TOKEN"),
     ],
 )
-def test_a_wrong_variable_is_refused_by_its_name(
+def test_an_invalid_variable_is_refused_by_its_name(
     tmp_path: Path, variable: str, text: str, sentence: str, hint: str
 ) -> None:
     error = refused(tmp_path, environ={variable: text})
@@ -176,11 +176,11 @@ def test_a_wrong_variable_is_refused_by_its_name(
 
 
 @pytest.mark.parametrize("line", ['"tasks.create" = "hold"', 'tasks.create = "hold"'])
-def test_an_action_of_the_guard_is_named_with_quotes_or_without(tmp_path: Path, line: str) -> None:
+def test_an_action_in_the_guard_section_may_be_quoted_or_not(tmp_path: Path, line: str) -> None:
     assert loaded(tmp_path, f"[guard]\n{line}").section(GuardSettings).actions == {"tasks.create": "hold"}
 
 
-def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:
+def test_the_models_standard_variables_are_the_fallback(tmp_path: Path) -> None:
     environ = {"ANTHROPIC_BASE_URL": "http://gate", "ANTHROPIC_AUTH_TOKEN": "token", "ANTHROPIC_API_KEY": "key"}
     settings = loaded(tmp_path, '[agent]\nbase_url = "http://mine"', environ)
     assert settings.section(ModelSettings).base_url == "http://mine"
@@ -196,18 +196,18 @@ def test_the_models_own_variables_are_the_fallback(tmp_path: Path) -> None:
         ('[host]\nprovider = "demo"\n[agent]\napi_key = "k"', "demo"),
     ],
 )
-def test_auto_is_claude_when_there_is_something_to_ask(tmp_path: Path, toml: str, provider: str) -> None:
+def test_auto_selects_claude_if_a_key_or_address_is_set(tmp_path: Path, toml: str, provider: str) -> None:
     assert resolve_provider(loaded(tmp_path, toml)) == provider
 
 
-def test_a_secret_may_stand_in_a_variable_or_in_a_file(tmp_path: Path) -> None:
+def test_a_secret_may_be_in_a_variable_or_a_file(tmp_path: Path) -> None:
     (tmp_path / "bot").write_text("from-the-file\n")
     toml = '[agent]\napi_key = "env:KEY"\n[channels.telegram]\ntoken = "file:bot"'
     settings = loaded(tmp_path, toml, {"KEY": "from-the-variable"})
     assert collect_secrets(settings) == ("from-the-variable", "from-the-file")
 
 
-def test_secrets_are_left_alone_for_whoever_needs_none(tmp_path: Path) -> None:
+def test_secrets_are_not_resolved_when_not_needed(tmp_path: Path) -> None:
     (tmp_path / "nanohost.toml").write_text('[agent]\napi_key = "env:NOWHERE"')
     assert load_settings(tmp_path, {}, resolve_secrets=False).section(ModelSettings).api_key is not None
 
@@ -221,17 +221,17 @@ def test_secrets_are_left_alone_for_whoever_needs_none(tmp_path: Path) -> None:
         ('[channels.slack.work]\napp_token = "env:KEY"', "channels.slack.work.app_token points at the variable KEY"),
     ],
 )
-def test_a_secret_that_is_not_there_is_named_by_its_key(tmp_path: Path, toml: str, named: str) -> None:
+def test_a_missing_secret_is_named_by_its_key(tmp_path: Path, toml: str, named: str) -> None:
     assert named in str(refused(tmp_path, toml))
 
 
-def test_no_secret_is_in_what_settings_say_of_themselves(tmp_path: Path) -> None:
+def test_no_secret_is_in_the_repr_of_settings(tmp_path: Path) -> None:
     settings = loaded(tmp_path, '[agent]\napi_key = "hush"\n[channels.telegram]\ntoken = "hush"')
     assert "hush" not in repr((settings, channel_instances(settings)))
     assert "hush" not in str(settings)
 
 
-def test_a_wrong_secret_is_refused_without_being_shown(tmp_path: Path) -> None:
+def test_an_invalid_secret_is_refused_without_being_shown(tmp_path: Path) -> None:
     error = refused(tmp_path, "[agent]\napi_key = 987654")
     assert "987654" not in str(error) + error.hint
 
@@ -246,7 +246,7 @@ def test_each_table_of_a_channel_is_an_instance(tmp_path: Path) -> None:
     )
 
 
-def test_a_channel_can_be_set_up_by_variables_alone(tmp_path: Path) -> None:
+def test_a_channel_can_be_configured_by_variables_only(tmp_path: Path) -> None:
     settings = loaded(tmp_path, environ={"NANOHOST_CHANNELS_SLACK_APP_TOKEN": "x"})
     assert channel_instances(settings) == (
         ChannelInstance(name="slack", instance="default", settings={"app_token": "x"}),
@@ -257,7 +257,7 @@ BLANKS = ["  s3cret", "s3cret \r\n", "\ufeffs3cret", "\u200bs3cret\u200b\n", "\u
 
 
 @pytest.mark.parametrize("written", BLANKS)
-def test_what_surrounds_a_secret_and_cannot_be_seen_is_no_part_of_it(tmp_path: Path, written: str) -> None:
+def test_invisible_characters_around_a_secret_are_removed(tmp_path: Path, written: str) -> None:
     (tmp_path / "key").write_text(written, encoding="utf-8")
     for toml, environ in (
         ('[agent]\napi_key = "file:key"', {}),
@@ -270,7 +270,7 @@ def test_what_surrounds_a_secret_and_cannot_be_seen_is_no_part_of_it(tmp_path: P
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
-def test_a_file_of_a_secret_may_be_written_as_windows_writes_it(tmp_path: Path, encoding: str) -> None:
+def test_a_secret_file_may_have_windows_line_endings_and_a_byte_order_mark(tmp_path: Path, encoding: str) -> None:
     (tmp_path / "bot").write_bytes("s3cret\r\n".encode(encoding))
     assert collect_secrets(loaded(tmp_path, '[channels.telegram]\ntoken = "file:bot"')) == ("s3cret",)
 
@@ -285,7 +285,7 @@ def test_a_file_of_a_secret_may_be_written_as_windows_writes_it(tmp_path: Path, 
         (" \ufeff\n", "which is empty"),
     ],
 )
-def test_what_can_be_no_secret_is_refused_with_the_reason_and_not_shown(tmp_path: Path, content: str, why: str) -> None:
+def test_an_unusable_secret_is_refused_with_the_reason_and_not_shown(tmp_path: Path, content: str, why: str) -> None:
     (tmp_path / "key").write_text(content, encoding="utf-8")
     error = refused(tmp_path, '[agent]\napi_key = "file:key"')
     assert f"agent.api_key points at {tmp_path / 'key'}, {why}" in str(error)
@@ -294,18 +294,18 @@ def test_what_can_be_no_secret_is_refused_with_the_reason_and_not_shown(tmp_path
     assert f"channels.telegram.token points at the variable BOT, {why}" in str(in_variable)
 
 
-def test_a_blank_variable_is_no_key(tmp_path: Path) -> None:
+def test_a_blank_variable_is_not_a_key(tmp_path: Path) -> None:
     settings = loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n", "ANTHROPIC_AUTH_TOKEN": " token\n"})
     assert settings.section(ModelSettings).key == "token"
     assert resolve_provider(loaded(tmp_path, environ={"ANTHROPIC_API_KEY": " \n"})) == "demo"
 
 
-def test_what_is_no_secret_keeps_its_blanks(tmp_path: Path) -> None:
+def test_a_value_that_is_not_a_secret_keeps_its_whitespace(tmp_path: Path) -> None:
     [channel] = channel_instances(loaded(tmp_path, '[channels.telegram]\ngreeting = " hello "\ntoken = " t "'))
     assert channel.settings == {"greeting": " hello ", "token": "t"}
 
 
-def test_a_key_of_a_channel_may_have_lines(tmp_path: Path) -> None:
+def test_a_channel_secret_may_have_several_lines(tmp_path: Path) -> None:
     (tmp_path / "app.pem").write_text("\ufeff-----BEGIN KEY-----\nabc\n-----END KEY-----\n", encoding="utf-8")
     [channel] = channel_instances(loaded(tmp_path, '[channels.forge]\nprivate_key = "file:app.pem"'))
     assert channel.settings == {"private_key": "-----BEGIN KEY-----\nabc\n-----END KEY-----"}

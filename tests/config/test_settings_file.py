@@ -1,4 +1,4 @@
-"""A command that sets something changes a line or two of nanohost.toml, and nothing else of it."""
+"""A command that changes a setting changes a line or two of nanohost.toml, and nothing else of it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ NEW = {"api_key": "file:secrets/model-key", "base_url": 'https://a.example/"x"'}
         '\ufeff[agent]\r\nmodel = "m"\r\n',
     ],
 )
-def test_only_the_keys_that_are_set_change_and_all_else_stays(tmp_path: Path, before: str) -> None:
+def test_only_the_given_keys_change_and_the_rest_of_the_file_stays(tmp_path: Path, before: str) -> None:
     file = tmp_path / "nanohost.toml"
     file.write_bytes(before.encode())
     assert update_table(tmp_path, ("agent",), NEW) == file
@@ -45,7 +45,7 @@ def test_only_the_keys_that_are_set_change_and_all_else_stays(tmp_path: Path, be
         'x = """\n[agent]\n"""\n',
     ],
 )
-def test_a_file_that_is_written_in_another_way_is_left_alone_with_what_to_write(tmp_path: Path, before: str) -> None:
+def test_a_file_in_an_unusual_form_is_left_unchanged_with_a_hint_of_what_to_write(tmp_path: Path, before: str) -> None:
     file = tmp_path / "nanohost.toml"
     file.write_text(before)
     with pytest.raises(UsageError, match="left as it is") as refused:
@@ -54,7 +54,7 @@ def test_a_file_that_is_written_in_another_way_is_left_alone_with_what_to_write(
     assert file.read_text() == before
 
 
-def test_a_secret_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
+def test_a_secret_is_stored_readable_by_its_owner_only(tmp_path: Path) -> None:
     assert store_secret(tmp_path, "model-key", "sk-one") == "file:secrets/model-key"
     assert store_secret(tmp_path, "model-key", "sk-two") == "file:secrets/model-key"
     file = tmp_path / "secrets" / "model-key"
@@ -63,7 +63,7 @@ def test_a_secret_is_kept_for_its_owner_alone(tmp_path: Path) -> None:
     assert file.parent.stat().st_mode & 0o777 == 0o700
 
 
-def test_a_file_that_is_no_text_gets_no_table_and_is_said(tmp_path: Path) -> None:
+def test_a_file_that_is_not_text_is_refused_unchanged(tmp_path: Path) -> None:
     file = tmp_path / "nanohost.toml"
     file.write_bytes(b"[host]\n# \xff\n")
     with pytest.raises(UsageError, match="has no place for a table"):
@@ -71,7 +71,7 @@ def test_a_file_that_is_no_text_gets_no_table_and_is_said(tmp_path: Path) -> Non
     assert file.read_bytes() == b"[host]\n# \xff\n"
 
 
-def test_a_secret_that_cannot_be_deleted_is_named_with_what_deletes_it(tmp_path: Path) -> None:
+def test_a_secret_that_cannot_be_deleted_is_named_with_the_command_to_type(tmp_path: Path) -> None:
     (tmp_path / "secrets" / "model-key").mkdir(parents=True)
     with pytest.raises(UsageError, match=r"secrets/model-key cannot be deleted: ") as error:
         delete_secret(tmp_path, "model-key")

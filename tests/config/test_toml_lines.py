@@ -1,4 +1,4 @@
-"""Lines of a TOML file: where each key stands, and each line that is none."""
+"""Lines of a TOML file: the line of each key, and each invalid line."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ n = 2
 '''
 
 
-def test_each_key_and_section_has_the_line_on_which_its_statement_begins() -> None:
+def test_each_key_and_section_has_the_line_of_its_statement() -> None:
     found = parse_statements(WHOLE)
     assert found.bad_lines == []
     assert found.table == tomllib.loads(WHOLE)
@@ -68,12 +68,12 @@ def test_each_key_and_section_has_the_line_on_which_its_statement_begins() -> No
 @pytest.mark.parametrize(
     "text", ["", "\n\n", "# nothing", "x = 1", "x = 1\r\n[a]\r\ny = 2\r\n", "[a]", 'x="""\n\n"""', "x = [1\n,2]"]
 )
-def test_what_tomllib_takes_is_taken(text: str) -> None:
+def test_everything_that_tomllib_accepts_is_accepted(text: str) -> None:
     found = parse_statements(text)
     assert (found.table, found.bad_lines) == (tomllib.loads(text), [])
 
 
-def test_every_line_that_is_no_toml_is_told_and_the_rest_is_read() -> None:
+def test_every_invalid_line_is_reported_and_the_rest_is_read() -> None:
     text = '[host]\nruntime = docker\nwatch = true\n= 1\n[agent\nmodel = "m"\nkey\n'
     found = parse_statements(text)
     assert [bad.line for bad in found.bad_lines] == [2, 4, 5, 7]
@@ -83,7 +83,7 @@ def test_every_line_that_is_no_toml_is_told_and_the_rest_is_read() -> None:
 
 
 @pytest.mark.parametrize("head", ["[host", "[host]]", "[[host]", "[host # mine", '["host"', "[host)", "  [ host"])
-def test_the_head_of_a_section_with_a_wrong_bracket_is_one_mistake_and_keeps_its_keys(head: str) -> None:
+def test_a_section_head_with_a_wrong_bracket_is_one_mistake_and_keeps_its_keys(head: str) -> None:
     found = parse_statements(f"{head}\nwatch = true\n[agent]\nmodel = 'm'\n")
     assert [bad.line for bad in found.bad_lines] == [1]
     assert found.table == {"host": {"watch": True}, "agent": {"model": "m"}}
@@ -91,19 +91,19 @@ def test_the_head_of_a_section_with_a_wrong_bracket_is_one_mistake_and_keeps_its
 
 
 @pytest.mark.parametrize("head", ["[ho st", "[]", "[a..b]", "[host] x"])
-def test_keys_below_a_head_that_says_no_name_are_no_mistakes_of_their_own(head: str) -> None:
+def test_keys_below_an_unreadable_section_head_are_not_reported(head: str) -> None:
     found = parse_statements(f"{head}\nwatch = true\n[agent]\nmodel = 'm'\n")
     assert [bad.line for bad in found.bad_lines] == [1]
     assert found.table == {"agent": {"model": "m"}}
 
 
 @pytest.mark.parametrize("opened", ["x = [", 'x = """', "x = '''", "x = { a = 1,"])
-def test_what_is_opened_and_never_closed_is_one_mistake(opened: str) -> None:
+def test_an_unclosed_value_is_one_mistake(opened: str) -> None:
     found = parse_statements(f"a = 1\n{opened}\n1, 2\ny = 3\n")
     assert len(found.bad_lines) == 1
 
 
-def test_a_key_or_section_that_is_there_twice_is_told_with_its_line() -> None:
+def test_a_duplicate_key_or_section_is_reported_with_its_line() -> None:
     [bad] = parse_statements("[host]\nwatch = true\nwatch = false\n").bad_lines
     assert (bad.line, "line 3" in bad.message) == (3, True)
     assert len(parse_statements("[host]\n[host]\n").bad_lines) == 1
@@ -116,7 +116,7 @@ PIECES = (
 
 
 @given(st.lists(st.sampled_from(PIECES), max_size=9).map("\n".join))
-def test_it_agrees_with_tomllib_on_what_is_toml_and_tells_lines_that_there_are(text: str) -> None:
+def test_the_parser_agrees_with_tomllib_and_reports_existing_lines(text: str) -> None:
     found = parse_statements(text)
     try:
         whole = tomllib.loads(text)

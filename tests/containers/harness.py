@@ -1,4 +1,4 @@
-"""A keeper with real files and a real store; its containers are on paper, so that a test decides who lives."""
+"""A container manager with real files and a real database; its containers are fakes that a test starts and ends."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from tests.support.template_home import opened_store
 
 
 class FakeRuntime:
-    """Satisfies Runtime: a container lives from `start` until `stop`, or until the test lets it die."""
+    """Satisfies Runtime: a container lives from `start` until `stop`, or until the test ends it."""
 
     name = "paper"
     isolation = Isolation.CONTAINER
@@ -60,14 +60,14 @@ class FakeRuntime:
         return list(self.living)
 
     def exit_container(self, container: Container) -> None:
-        """It ends, and the news of it comes at once."""
+        """End the container, and report its exit at once."""
         self.living.remove(container)
         self.on_death(container)
 
 
 @dataclass(slots=True)
 class FakeSessionServices:
-    """Satisfies SessionServices; remembers for whom it was asked to close what a container talks to."""
+    """Satisfies SessionServices; records the sessions that it attached and detached."""
 
     mailboxes: Mailboxes
     refused_session: SessionId | None = None
@@ -90,7 +90,7 @@ class FakeSessionServices:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ContainerManagerHarness:
-    """A keeper that is open, and all that it works with."""
+    """An open container manager, and everything that it uses."""
 
     manager: ContainerManager
     store: Store
@@ -100,10 +100,10 @@ class ContainerManagerHarness:
     clock: ManualClock
     notified_queues: list[DeliveryQueueKey]
     changed_sessions: list[SessionId]
-    """Whose outbound.db delivery was told to look at."""
+    """Sessions whose outbound.db was reported as changed."""
 
     async def add_session(self, chat: str) -> Session:
-        """A session of its own, with a message that waits."""
+        """A new session with a waiting message."""
         now = self.clock.now()
         async with self.store.transaction() as tx:
             group = await agent_groups.add(tx, folder=chat, name=chat, provider=None, model=None, now=now)
@@ -144,7 +144,7 @@ async def run_manager(
     session_bytes: int = DiskSettings().session_bytes,
     workspace_bytes: int = DiskSettings().workspace_bytes,
 ) -> AsyncIterator[ContainerManagerHarness]:
-    """A keeper while entered. Its containers are left alive. `refused_session`: whose containers cannot be attached."""
+    """An open container manager, which leaves its containers running. `refused_session` cannot be attached."""
     clock = ManualClock()
     home = Home(root)
     async with AsyncExitStack() as stack:

@@ -1,4 +1,4 @@
-"""A runner that says more of its messages than was given to it is slowed down; one that works is not."""
+"""A runner that acks more messages than it was given is throttled; one that works is not."""
 
 from __future__ import annotations
 
@@ -20,27 +20,27 @@ from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import Usage
 from nanohost_protocol.times import to_text
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
-from tests.containers.test_hold_service import has_an_owner, rests, told
+from tests.containers.test_hold_service import has_an_owner, notices, wait_until_idle
 from tests.containers.test_manager import has_started
 from tests.support.invariants import wait_until
 
 AT_ONCE = int(ACKS_PER_HOUR * BURST_SHARE)
 
 
-async def begun(bench: ContainerManagerHarness) -> Session:
-    """A session whose container runs and has its outbound.db."""
+async def session_with_container(bench: ContainerManagerHarness) -> Session:
+    """A session with a running container and an outbound.db."""
     session = await bench.add_session("a")
     OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l"), durable=False).close()
     bench.manager.wake(session.id)
     await wait_until(partial(has_started, bench, 1))
-    await rests(bench)
+    await wait_until_idle(bench)
     return session
 
 
 def acks(
     bench: ContainerManagerHarness, session: Session, ids: Sequence[str], *, status: str = "completed", owner: str = "l"
 ) -> None:
-    """What a container may do: acks of whatever it likes, past all of our own code."""
+    """Write acks as a container could: of any messages, without the runner's code."""
     with closing(sqlite3.connect(bench.mailboxes.layout(session).outbound_db)) as outbound, outbound:
         (change,) = outbound.execute("SELECT ifnull(max(change), 0) FROM processing_ack").fetchone()
         outbound.executemany(
@@ -53,7 +53,7 @@ def acks(
         )
 
 
-async def is_looked_at(bench: ContainerManagerHarness, session: Session, times: int) -> None:
+async def process_acks(bench: ContainerManagerHarness, session: Session, times: int) -> None:
     for _ in range(times):
         if bench.manager.throttled():
             return
@@ -66,14 +66,14 @@ async def cursor(bench: ContainerManagerHarness, session: Session) -> int:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_acks_of_what_was_never_given_are_taken_over_more_and_more_slowly_and_the_owner_is_told(
+async def test_acks_of_unknown_messages_are_processed_ever_more_slowly_and_the_owner_is_notified(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await has_an_owner(bench)
-        session = await begun(bench)
+        session = await session_with_container(bench)
         acks(bench, session, [f"made-up-{number}" for number in range(5_000)])
-        await is_looked_at(bench, session, 30)
+        await process_acks(bench, session, 30)
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
         assert AT_ONCE <= await cursor(bench, session) < AT_ONCE + 400
         before = bench.mailboxes.read_count
@@ -81,40 +81,40 @@ async def test_acks_of_what_was_never_given_are_taken_over_more_and_more_slowly_
             await bench.clock.wait_for_sleeper()
             await bench.clock.advance(MAX_PAUSE_S / 2)
             bench.manager.on_outbox_changed(session.id)
-            await asyncio.sleep(0.02)  # a look is another process's doing
+            await asyncio.sleep(0.02)  # another process does the read
         assert bench.mailboxes.read_count - before <= 10, "in ten minutes"
-        (words,) = [text for chat, text in await told(bench) if chat == "d"]
+        (words,) = [text for chat, text in await notices(bench) if chat == "d"]
         assert words.startswith(
             f"The agent a writes too much in session {session.id}: {OVER_BUDGET_REASON}. It is slowed down"
         )
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_acks_of_what_is_done_with_cost_as_much_as_those_of_nothing(tmp_path: Path) -> None:
+async def test_acks_of_closed_messages_cost_as_much_as_acks_of_unknown_ones(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await begun(bench)
+        session = await session_with_container(bench)
         given = [replace(make_message("a", bench.clock), id=f"m{number}") for number in range(150)]
         await bench.mailboxes.put(session, given)
         for _ in range(15):
             acks(bench, session, [one.id for one in given])
-            await is_looked_at(bench, session, 1)
+            await process_acks(bench, session, 1)
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_claims_of_containers_that_are_gone_are_not_gone_through_without_end(tmp_path: Path) -> None:
+async def test_claims_of_stopped_containers_are_processed_within_the_budget(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await begun(bench)
+        session = await session_with_container(bench)
         given = [replace(make_message("a", bench.clock), id=f"m{number}") for number in range(300)]
         await bench.mailboxes.put(session, given)
         acks(bench, session, [one.id for one in given], status="processing", owner="gone")
-        await is_looked_at(bench, session, 20)
+        await process_acks(bench, session, 20)
         assert bench.manager.throttled() == {session.id: OVER_BUDGET_REASON}
 
 
-async def test_a_runner_that_works_through_what_it_is_given_is_not_slowed_down(tmp_path: Path) -> None:
+async def test_a_runner_that_works_through_its_messages_is_not_throttled(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await begun(bench)
+        session = await session_with_container(bench)
         writer = OutboundWriter(
             bench.mailboxes.layout(session).outbound_db,
             container_id=bench.runtime.started_specs[0].lease,
@@ -126,16 +126,16 @@ async def test_a_runner_that_works_through_what_it_is_given_is_not_slowed_down(t
                 await bench.mailboxes.put(session, given)
                 rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
                 runner.claim(f"t{batch}", rows, bench.clock.now())
-                await is_looked_at(bench, session, 1)
+                await process_acks(bench, session, 1)
                 end = TurnEnd(turn_id=f"t{batch}", messages=(), usage=Usage(tokens_in=1))
                 runner.finish(end, highest_seen_seq=0, now=bench.clock.now())
-                await is_looked_at(bench, session, 2)
+                await process_acks(bench, session, 2)
         assert bench.manager.throttled() == {}
         assert await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now()))) == []
         assert await cursor(bench, session) > 2 * AT_ONCE
 
 
-def test_a_budget_is_filled_again_by_time_and_by_messages_that_are_given() -> None:
+def test_an_ack_budget_refills_with_time_and_with_messages_written_to_the_runner() -> None:
     budget = AckBudget(0.0)
     assert budget.can_process(0.0)
     budget.charge(AT_ONCE + 100)
@@ -149,14 +149,14 @@ def test_a_budget_is_filled_again_by_time_and_by_messages_that_are_given() -> No
     assert not budget.can_process(51.0)
 
 
-def test_what_was_given_and_never_acked_is_saved_up_to_a_limit() -> None:
+def test_the_allowance_for_unacked_messages_is_limited() -> None:
     budget = AckBudget(0.0)
     budget.add_allowance(10 * MAX_ALLOWANCE)
     budget.charge(MAX_ALLOWANCE + AT_ONCE)
     assert not budget.can_process(0.0)
 
 
-def test_who_has_nothing_more_to_say_is_not_slowed_down_any_more() -> None:
+def test_a_session_without_further_acks_is_no_longer_throttled() -> None:
     budget = AckBudget(0.0)
     budget.charge(2 * AT_ONCE)
     assert not budget.can_process(0.0)

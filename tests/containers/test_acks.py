@@ -1,4 +1,4 @@
-"""When a session has work, after its runner's words were taken over."""
+"""When a session has work, after the acks of its runner were processed."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ async def _message(bench: ContainerManagerHarness, session: Session) -> MessageI
     return found
 
 
-async def _told(bench: ContainerManagerHarness) -> list[str]:
+async def notices(bench: ContainerManagerHarness) -> list[str]:
     return [row["content"] for row in await bench.store.fetch_all("SELECT content FROM deliveries")]
 
 
@@ -70,8 +70,8 @@ async def _raise_tries(bench: ContainerManagerHarness, session: Session, count: 
     await bench.mailboxes.update(session, retry)
 
 
-class Killed(AckProcessor):
-    """Is killed between the two files: inbound.db has the verdict, the database was not told."""
+class KilledProcessor(AckProcessor):
+    """Is killed between the two files: the retry decision is in inbound.db and not in the database."""
 
     async def _record(self, *_: object) -> None:
         raise StoreError("killed here")
@@ -82,7 +82,7 @@ async def _due(bench: ContainerManagerHarness, session: Session) -> datetime | N
 
 
 @pytest.mark.behaviour("SE-05")
-async def test_a_due_time_that_outlived_its_work_is_cleared(tmp_path: Path) -> None:
+async def test_a_due_time_without_remaining_work_is_cleared(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1")).close()
@@ -93,8 +93,8 @@ async def test_a_due_time_that_outlived_its_work_is_cleared(tmp_path: Path) -> N
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_an_order_that_a_runner_dies_over_is_due_again_before_what_was_written_after_it(tmp_path: Path) -> None:
-    """Else the next runner would answer that within the old conversation, and be cut short by the order later."""
+async def test_a_control_message_whose_runner_dies_is_due_again_before_later_messages(tmp_path: Path) -> None:
+    """Otherwise the next runner would answer the message in the old conversation, and be interrupted later."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         order = NewMessageIn(
@@ -115,8 +115,8 @@ async def test_an_order_that_a_runner_dies_over_is_due_again_before_what_was_wri
 
 
 @pytest.mark.behaviour("SE-09", "SE-12")
-async def test_nobody_is_told_of_a_stop_that_it_is_kept_and_tried_again(tmp_path: Path) -> None:
-    """What it stopped is closed: "I keep your message and try again" would be a lie, and "Stopped." comes anyway."""
+async def test_a_stopped_message_causes_no_notice_about_a_retry(tmp_path: Path) -> None:
+    """The stopped message is closed: "I keep your message and try again" would be false, and "Stopped." is sent."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         hello = await _message(bench, session)
@@ -129,10 +129,10 @@ async def test_nobody_is_told_of_a_stop_that_it_is_kept_and_tried_again(tmp_path
         )
         await bench.mailboxes.update(session, lambda box: (box.close(hello.id, "failed"), box.insert(stop)))
         await _taker(bench).notify_waiting(session, WORDS)
-        assert await _told(bench) == []
+        assert await notices(bench) == []
 
 
-async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> None:
+async def test_a_due_time_with_remaining_work_is_kept(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1")).close()
@@ -144,7 +144,7 @@ async def test_a_due_time_with_work_behind_it_stays_as_it_is(tmp_path: Path) -> 
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("error_class", [ErrorClass.PERMANENT, ErrorClass.RATE_LIMITED])
-async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_gives_the_notice_once(
+async def test_a_host_killed_between_a_retry_decision_and_its_notice_sends_the_notice_once(
     tmp_path: Path, error_class: ErrorClass
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -154,23 +154,23 @@ async def test_a_host_that_is_killed_between_a_verdict_and_its_notice_still_give
             error = TurnError(error_class=error_class, sentence=WORDS)
             runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(), error=error), highest_seen_seq=0, now=START)
         with pytest.raises(StoreError):
-            await _taker(bench, Killed).process(session.id)
+            await _taker(bench, KilledProcessor).process(session.id)
         for _ in range(2):
             await _taker(bench).process(session.id)
-        [told] = await _told(bench)
+        [told] = await notices(bench)
         assert WORDS in told
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_record(tmp_path: Path) -> None:
-    """Else nobody would ever learn what the turn took, or that a task's run has ended."""
+async def test_a_runner_deletes_no_ack_that_a_killed_host_has_not_recorded(tmp_path: Path) -> None:
+    """Otherwise the usage of the turn, or the end of a task's run, would never be recorded."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
             runner.claim("t1", [await _message(bench, session)], START)
             runner.finish(TurnEnd(turn_id="t1", messages=(), usage=Usage(tokens_in=7)), highest_seen_seq=0, now=START)
             with pytest.raises(StoreError):
-                await _taker(bench, Killed).process(session.id)
+                await _taker(bench, KilledProcessor).process(session.id)
             meta = await bench.mailboxes.read_inbound(session, lambda box: box.meta())
             runner.prune(out_cursor=0, ack_cursor=int(meta["ack_cursor"]))
         await _taker(bench).process(session.id)
@@ -179,8 +179,8 @@ async def test_a_runner_deletes_nothing_that_a_host_which_was_killed_has_not_on_
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_of_each_message_the_last_turn_over_it_is_on_record(tmp_path: Path) -> None:
-    """Also where a container died over it, and of what it says of the future no word is believed."""
+async def test_the_latest_turn_of_each_message_is_recorded(tmp_path: Path) -> None:
+    """Also where a container died during it; times in the future are not accepted."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
 
@@ -209,8 +209,8 @@ async def test_of_each_message_the_last_turn_over_it_is_on_record(tmp_path: Path
             assert await turn() == ("t1", None, now, "completed", None)
 
 
-async def test_what_passed_the_gateway_counts_whatever_a_runner_tells_of_it(tmp_path: Path) -> None:
-    """Also of a turn that a runner has not a word about: its container was killed."""
+async def test_costs_are_counted_from_the_gateway_whatever_the_runner_reports(tmp_path: Path) -> None:
+    """Also of a turn without a report of the runner, whose container was killed."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         closed: list[ClosedMessage] = []
 
@@ -269,7 +269,7 @@ async def a_call(tx: Transaction, session: SessionId, tokens: int, cost: float |
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is_looked_at_again(
+async def test_a_claim_released_for_a_retry_is_not_failed_when_it_is_processed_again(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -281,11 +281,11 @@ async def test_a_claim_that_was_freed_for_another_try_is_not_given_up_when_it_is
         await _taker(bench, ended_by_us=False).process(session.id)
         message = await _message(bench, session)
         assert (message.status, message.tries) == ("pending", 5)
-        assert await _told(bench) == []
+        assert await notices(bench) == []
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_an_orderly_stop_uses_up_no_try_however_often_it_happens(tmp_path: Path) -> None:
+async def test_an_orderly_stop_never_counts_as_an_attempt(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
@@ -304,13 +304,13 @@ async def test_an_orderly_stop_uses_up_no_try_however_often_it_happens(tmp_path:
             assert message.process_after is not None
             pauses.append((message.status, (message.process_after - START).total_seconds()))
         assert pauses == [("pending", 5), ("pending", 10), ("pending", 20), ("pending", 40), ("failed", 40)]
-        [told] = await _told(bench)
+        [told] = await notices(bench)
         assert REPEATED_CRASH_NOTICE in told
         assert await uncounted_attempts.list_for_session(bench.store, session.id) == {}
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_who_waits_for_a_claim_that_is_given_up_is_told_once_however_often_it_is_looked_at(
+async def test_a_failed_claim_is_notified_once_however_often_it_is_processed(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -320,12 +320,12 @@ async def test_who_waits_for_a_claim_that_is_given_up_is_told_once_however_often
             runner.claim("t1", [await _message(bench, session)], START)
         for _ in range(3):
             await _taker(bench).process(session.id)
-        [told] = await _told(bench)
+        [told] = await notices(bench)
         assert REPEATED_CRASH_NOTICE in told
 
 
-async def test_a_claim_of_the_dead_does_not_make_the_session_due_anew_at_every_look(tmp_path: Path) -> None:
-    """A due time that moves wakes the sweep, which looks again: a container could keep the host busy for ever."""
+async def test_a_claim_of_a_stopped_container_does_not_move_the_due_time_at_every_check(tmp_path: Path) -> None:
+    """A due time that moves wakes the sweep, which checks again: a container could keep the host busy for ever."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         with _runner(bench, session) as runner:
@@ -337,7 +337,7 @@ async def test_a_claim_of_the_dead_does_not_make_the_session_due_anew_at_every_l
             assert standing.due_at == session.due_at == await _due(bench, session)
 
 
-async def test_acks_of_messages_that_were_never_given_cost_nothing_and_end_no_pause(tmp_path: Path) -> None:
+async def test_acks_of_unknown_messages_have_no_cost_and_end_no_pause(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:
@@ -355,8 +355,8 @@ async def test_acks_of_messages_that_were_never_given_cost_nothing_and_end_no_pa
     assert (standing.has_progressed, on_record.ack_cursor > 0, turns) == (False, True, [])
 
 
-async def test_an_ack_of_a_turn_without_a_name_is_stepped_over(tmp_path: Path) -> None:
-    """The host keeps the empty name for calls from before turns were counted: they would vanish from the costs."""
+async def test_an_ack_of_an_unnamed_turn_is_skipped(tmp_path: Path) -> None:
+    """The host uses the empty name for calls from before turns were counted: they would vanish from the costs."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:

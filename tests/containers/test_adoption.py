@@ -1,4 +1,4 @@
-"""What a container was started with, and whether it would be started so now."""
+"""The settings that a container was started with, and whether they are still the current ones."""
 
 from __future__ import annotations
 
@@ -46,19 +46,19 @@ def runtime_of(kind: str) -> DockerRuntime | BubblewrapRuntime:
 
 @pytest.mark.parametrize("kind", ["docker", "bubblewrap"])
 @pytest.mark.behaviour("SE-03")
-def test_a_container_with_an_older_filter_of_system_calls_is_outdated(kind: str) -> None:
+def test_a_container_with_an_older_seccomp_filter_is_outdated(kind: str) -> None:
     then, now = runtime_of(kind), runtime_of(kind)
     assert not is_outdated(started(then), SPEC, now)
     then.system_calls = "the digest of an older one"
     assert is_outdated(started(then), SPEC, now)
 
 
-def test_a_container_without_the_installs_own_tools_is_outdated() -> None:
+def test_a_container_without_the_installs_tools_is_outdated() -> None:
     runtime = runtime_of("docker")
     assert is_outdated(started(runtime), replace(SPEC, extensions=(Path("/install/tools"),)), runtime)
 
 
-def test_a_container_of_which_it_is_not_known_is_as_good_as_new() -> None:
+def test_a_container_without_recorded_details_counts_as_up_to_date() -> None:
     assert not is_outdated(SESSION, SPEC, runtime_of("docker"))
 
 

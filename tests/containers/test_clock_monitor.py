@@ -1,4 +1,4 @@
-"""A wall clock that was set back: what waits by the old one is brought forward."""
+"""A wall clock that was set back: times that were computed by the old one are brought forward."""
 
 from __future__ import annotations
 
@@ -49,15 +49,15 @@ class SetClock:
 
 
 @dataclass
-class Told:
-    """Who was told of what was brought forward."""
+class RecordedSessions:
+    """Records which sessions were brought forward."""
 
     awake: list[SessionId]
     planned: list[SessionId]
 
 
-async def retried_later(bench: ContainerManagerHarness) -> SessionId:
-    """A session whose one message is to be tried again after a pause."""
+async def session_waiting_for_retry(bench: ContainerManagerHarness) -> SessionId:
+    """A session whose one message waits for a retry."""
     session = await bench.add_session("c1")
     at = bench.clock.now() + PAUSE
     await bench.mailboxes.update(session, lambda box: box.retry("m-c1", tries=0, process_after=at))
@@ -67,10 +67,10 @@ async def retried_later(bench: ContainerManagerHarness) -> SessionId:
 
 
 @asynccontextmanager
-async def watching(bench: ContainerManagerHarness, clock: Clock) -> AsyncIterator[Told]:
-    """A watch that has taken its first look."""
+async def watching(bench: ContainerManagerHarness, clock: Clock) -> AsyncIterator[RecordedSessions]:
+    """A monitor that has read the clock once."""
     bus = bench.store.bus
-    told = Told(
+    told = RecordedSessions(
         awake=record_events(bus, SessionHasWork, lambda event: event.session),
         planned=record_events(bus, TasksChanged, lambda event: event.session),
     )
@@ -92,11 +92,11 @@ async def due_of(bench: ContainerManagerHarness, session: SessionId) -> datetime
 
 @pytest.mark.behaviour("SE-07")
 @pytest.mark.parametrize(("set_by", "woken"), [(-HOUR, True), (HOUR, False), (timedelta(seconds=-2), False)])
-async def test_a_retry_waits_its_pause_and_not_what_the_clock_was_set_back(
+async def test_a_clock_set_back_does_not_lengthen_the_pause_of_a_retry(
     tmp_path: Path, set_by: timedelta, woken: bool
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        waits = await retried_later(bench)
+        waits = await session_waiting_for_retry(bench)
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = set_by
@@ -109,7 +109,7 @@ async def test_a_retry_waits_its_pause_and_not_what_the_clock_was_set_back(
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_what_was_due_when_the_clock_was_set_back_is_due_now(tmp_path: Path) -> None:
+async def test_a_session_that_was_due_when_the_clock_was_set_back_is_due_at_once(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         clock = SetClock(bench.clock)
@@ -120,9 +120,9 @@ async def test_what_was_due_when_the_clock_was_set_back_is_due_now(tmp_path: Pat
             assert await due_of(bench, session.id) <= clock.now()
 
 
-async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> None:
+async def test_a_slowly_advancing_clock_does_not_count_as_set_back(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        await retried_later(bench)
+        await session_waiting_for_retry(bench)
         async with watching(bench, SetClock(bench.clock, rate=0.01)) as told:
             for _ in range(20):
                 await bench.clock.advance(CHECK_INTERVAL_S)
@@ -132,11 +132,9 @@ async def test_a_clock_that_goes_on_slowly_was_not_set_back(tmp_path: Path) -> N
 
 @pytest.mark.behaviour("RU-04", "SE-07")
 @pytest.mark.parametrize("wrote", [True, False])
-async def test_a_pause_of_the_model_is_not_an_hour_longer_because_the_clock_was_set_back(
-    tmp_path: Path, wrote: bool
-) -> None:
+async def test_a_clock_set_back_does_not_lengthen_a_pause_of_the_model(tmp_path: Path, wrote: bool) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
-        session = await held(bench, wrote=wrote)
+        session = await session_in_backoff(bench, wrote=wrote)
         clock = SetClock(bench.clock)
         async with watching(bench, clock) as told:
             clock.off = -HOUR
@@ -155,8 +153,8 @@ async def test_a_pause_of_the_model_is_not_an_hour_longer_because_the_clock_was_
         } == {None}
 
 
-async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
-    """A session whose model is not to be asked during a pause. `wrote`: a message waits for its end."""
+async def session_in_backoff(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
+    """A session in model backoff. `wrote`: a message waits for its end."""
     session = await bench.add_session("c1")
     now = bench.clock.now()
     failures = TurnFailures(
@@ -174,7 +172,9 @@ async def held(bench: ContainerManagerHarness, *, wrote: bool) -> Session:
 
 @pytest.mark.behaviour("TK-02", "SE-07")
 @pytest.mark.parametrize("counted", [True, False])
-async def test_in_ten_minutes_is_counted_and_a_time_of_day_goes_by_the_clock(tmp_path: Path, counted: bool) -> None:
+async def test_a_relative_task_time_moves_with_a_changed_clock_and_a_time_of_day_does_not(
+    tmp_path: Path, counted: bool
+) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, now = await bench.add_session("c1"), bench.clock.now()
         async with bench.store.transaction() as tx:

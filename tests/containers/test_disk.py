@@ -1,5 +1,4 @@
-"""Some of each disk is kept for the host: when only that is left, containers stop, until there is room, and who made it
-so is named."""
+"""A reserve of each disk is kept for the host: below it containers stop until there is space, and a cause is named."""
 
 from __future__ import annotations
 
@@ -44,8 +43,8 @@ from tests.support.template_home import opened_store
 MIB = 1024**2
 
 
-class Told:
-    """Satisfies Containers and Takes: what each was told, and the owner, in order."""
+class RecordedCalls:
+    """Satisfies Containers and Takes: records all calls, and notices to the owner, in order."""
 
     def __init__(self, growths: Sequence[FolderGrowth] = (), *, refusals: int = 0) -> None:
         self.words: list[str] = []
@@ -89,9 +88,13 @@ async def store_with_owner(root: Path, clock: ManualClock) -> AsyncIterator[Stor
 
 
 def reserve_of(
-    store: Store, clock: ManualClock, told: Told, *folders: Path, space: Callable[[Path], DiskSpace] = read_disk_space
+    store: Store,
+    clock: ManualClock,
+    told: RecordedCalls,
+    *folders: Path,
+    space: Callable[[Path], DiskSpace] = read_disk_space,
 ) -> DiskMonitor:
-    """Half a gigabyte of whatever disk these lie on."""
+    """A reserve of half a gigabyte on the disks of these folders."""
     store.bus.subscribe(QueueHasWork, told.told_owner)
     return DiskMonitor(
         store=store,
@@ -115,21 +118,21 @@ def reserve_of(
         (DiskSpace(total_bytes=1_000 * MIB, free_bytes=49 * MIB), False, True),
     ],
 )
-def test_the_reserve_is_what_was_set_but_a_twentieth_of_a_small_disk(
+def test_the_reserve_is_the_setting_but_at_most_a_twentieth_of_the_disk(
     space: DiskSpace, was_short: bool, short: bool
 ) -> None:
     was = frozenset({DiskResource.BYTES} if was_short else ())
     assert low_resources(space, 512 * MIB, previous=was) == ({DiskResource.BYTES} if short else set())
 
 
-def test_no_reserve_is_none_even_on_a_full_disk() -> None:
+def test_a_reserve_of_zero_never_reports_a_low_disk() -> None:
     assert not low_resources(DiskSpace(total_bytes=MIB, free_bytes=0, total_inodes=10, free_inodes=0), 0)
 
 
-async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_goes_on_with_room(
+async def test_a_full_disk_stops_containers_and_notifies_the_owner_once_and_free_space_resumes_them(
     tmp_path: Path,
 ) -> None:
-    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+    disk, clock, told = tmp_path / "disk", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40):
         async with store_with_owner(tmp_path / "home", clock) as store:
             reserve = reserve_of(store, clock, told, disk)
@@ -147,9 +150,9 @@ async def test_a_disk_that_fills_stops_containers_tells_the_owner_once_and_all_g
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_what_may_fill_a_disk_is_not_removed_before_it_was_counted_nor_seen_half_removed(tmp_path: Path) -> None:
-    """A log that was cut between the look that found the disk short and the count would name nobody."""
-    clock, told, free, begun, go_on = ManualClock(), Told(), [100], asyncio.Event(), asyncio.Event()
+async def test_files_are_not_removed_between_the_disk_check_and_the_count(tmp_path: Path) -> None:
+    """A log truncated between the disk check and the count would hide the cause."""
+    clock, told, free, begun, go_on = ManualClock(), RecordedCalls(), [100], asyncio.Event(), asyncio.Event()
 
     def left(_: Path) -> DiskSpace:
         return DiskSpace(total_bytes=10_000 * MIB, free_bytes=free[0] * MIB)
@@ -173,8 +176,8 @@ async def test_what_may_fill_a_disk_is_not_removed_before_it_was_counted_nor_see
         assert (reserve.is_low, free[0]) == (True, 100)
 
 
-async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path: Path) -> None:
-    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+async def test_a_notice_to_the_owner_that_a_full_disk_refuses_is_sent_later(tmp_path: Path) -> None:
+    disk, clock, told = tmp_path / "disk", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40):
         async with store_with_owner(disk, clock) as store:
             reserve = reserve_of(store, clock, told, disk)
@@ -200,7 +203,7 @@ async def test_an_owner_who_cannot_be_told_on_a_full_disk_is_told_later(tmp_path
         (0, 0, False, False),
     ],
 )
-def test_the_reserve_of_inodes_is_as_large_a_part_and_none_where_they_are_made_as_needed(
+def test_the_inode_reserve_is_proportional_and_absent_where_inodes_are_dynamic(
     inodes: int, free: int, was_short: bool, short: bool
 ) -> None:
     assert 512 * MIB // BYTES_PER_INODE == 32_768
@@ -209,7 +212,7 @@ def test_the_reserve_of_inodes_is_as_large_a_part_and_none_where_they_are_made_a
     assert low_resources(space, 512 * MIB, previous=was) == ({DiskResource.INODES} if short else set())
 
 
-def test_what_ran_short_has_to_have_room_again_and_not_what_never_did() -> None:
+def test_only_a_resource_that_was_low_needs_ample_space_to_recover() -> None:
     space = DiskSpace(total_bytes=100_000 * MIB, free_bytes=600 * MIB, total_inodes=10_000_000, free_inodes=33_000)
     assert low_resources(space, 512 * MIB, previous=frozenset({DiskResource.BYTES})) == {DiskResource.BYTES}
     assert low_resources(space, 512 * MIB, previous=frozenset({DiskResource.INODES})) == {DiskResource.INODES}
@@ -217,8 +220,8 @@ def test_what_ran_short_has_to_have_room_again_and_not_what_never_did() -> None:
     assert not has_ample_space(space, 512 * MIB)
 
 
-async def test_a_disk_without_free_inodes_stops_containers_as_one_without_bytes_does(tmp_path: Path) -> None:
-    disk, clock, told = tmp_path / "disk", ManualClock(), Told()
+async def test_a_disk_without_free_inodes_stops_containers_like_one_without_free_bytes(tmp_path: Path) -> None:
+    disk, clock, told = tmp_path / "disk", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40, inodes=1000):
         async with store_with_owner(tmp_path / "home", clock) as store:
             reserve = reserve_of(store, clock, told, disk)
@@ -236,8 +239,8 @@ async def test_a_disk_without_free_inodes_stops_containers_as_one_without_bytes_
             assert told.words[3:] == ["take", "start"]
 
 
-async def test_every_file_system_that_is_written_is_watched_and_the_one_that_is_short_is_named(tmp_path: Path) -> None:
-    home, disk, clock, told = tmp_path / "home", tmp_path / "groups", ManualClock(), Told()
+async def test_every_written_file_system_is_monitored_and_the_low_one_is_named(tmp_path: Path) -> None:
+    home, disk, clock, told = tmp_path / "home", tmp_path / "groups", ManualClock(), RecordedCalls()
     with mount_small_disk(disk, 40):
         async with store_with_owner(home, clock) as store:
             folders = [home, home / "data", disk, tmp_path / "gone"]
@@ -248,7 +251,7 @@ async def test_every_file_system_that_is_written_is_watched_and_the_one_that_is_
             assert f"1 MiB are free in {disk}" in await told_owner(store)
 
 
-def test_a_file_system_is_asked_once_however_many_folders_lie_on_it(tmp_path: Path) -> None:
+def test_a_file_system_is_queried_once_for_all_folders_on_it(tmp_path: Path) -> None:
     asked: list[Path] = []
 
     def space(folder: Path) -> DiskSpace:
@@ -268,8 +271,8 @@ def grown(
     device: int = 1,
     session: str = "",
 ) -> FolderGrowth:
-    """A workspace of an agent, or a folder of one of its sessions; `disk_mb`: what the disk had left when it was
-    counted before, and now."""
+    """The growth of an agent's workspace, or of a session's folder; `disk_mb`: the free space at the count before, and
+    now."""
     path = Path("/groups", name)
     watched = WatchedFolder(
         name="workspace", path=path, limit_bytes=10_000 * MIB, owner=f"the agent {name}", is_group_wide=not session
@@ -340,7 +343,7 @@ SHORT = DiskSpace(total_bytes=100_000 * MIB, free_bytes=500 * MIB)
         "nothing is known",
     ],
 )
-def test_who_grew_by_more_than_all_others_and_leaves_room_without_it_is_clearly_the_cause(
+def test_a_session_is_the_dominant_consumer_if_it_outgrew_all_others_and_explains_the_shortage(
     growths: Sequence[FolderGrowth], cause: str | None
 ) -> None:
     found = find_dominant_consumer(growths, SHORT, 512 * MIB, DiskResource.BYTES)
@@ -348,7 +351,7 @@ def test_who_grew_by_more_than_all_others_and_leaves_room_without_it_is_clearly_
     assert named == cause
 
 
-def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_have_grown() -> None:
+def test_the_fastest_growing_folder_is_named_or_the_largest_if_growth_is_unknown() -> None:
     small, large, unknown = grown("small", 0, 524), grown("large", 9_000, 9_000), grown("unknown", None, 9_500)
     assert largest_growth([small, large, unknown], DiskResource.BYTES) is small
     assert describe_growth(small, DiskResource.BYTES) == (
@@ -361,19 +364,23 @@ def test_the_folder_that_grew_most_is_named_and_the_largest_if_none_is_known_to_
     assert describe_growth(small, DiskResource.INODES).endswith("grew by 524 files to 524 files (/groups/small)")
 
 
-def reserve_with(store: Store, clock: ManualClock, told: Told, folder: Path, left_mb: Sequence[int]) -> DiskMonitor:
-    """The reserve of a disk of 100,000 MiB, of which the last of `left_mb` is free."""
+def reserve_with(
+    store: Store, clock: ManualClock, told: RecordedCalls, folder: Path, left_mb: Sequence[int]
+) -> DiskMonitor:
+    """The reserve of a disk of 100,000 MiB, with the last of `left_mb` free."""
     return reserve_of(
         store, clock, told, folder, space=lambda _: DiskSpace(total_bytes=100_000 * MIB, free_bytes=left_mb[-1] * MIB)
     )
 
 
-async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_before_the_others_go_on(
+async def test_the_cause_of_a_low_disk_is_reported_to_the_owner_and_held_before_others_resume(
     tmp_path: Path,
 ) -> None:
     clock, left = ManualClock(), [2000, 500]
     device = tmp_path.stat().st_dev
-    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)])
+    told = RecordedCalls(
+        [grown("bad", 0, 1500, disk_mb=(2000, 500), device=device), grown("far", 0, 1900, device=device + 1)]
+    )
     async with store_with_owner(tmp_path / "home", clock) as store:
         reserve = reserve_with(store, clock, told, tmp_path, left)
         await reserve.check()
@@ -391,10 +398,10 @@ async def test_the_owner_is_told_who_made_the_disk_short_and_that_one_is_held_be
         assert told.words[4:] == ["take", "start"]
 
 
-async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on(tmp_path: Path) -> None:
+async def test_a_hold_refused_on_a_full_disk_is_placed_before_other_sessions_resume(tmp_path: Path) -> None:
     clock, left = ManualClock(), [500]
     device = tmp_path.stat().st_dev
-    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
+    told = RecordedCalls([grown("bad", 0, 1500, disk_mb=(2000, 500), device=device)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
         reserve = reserve_with(store, clock, told, tmp_path, left)
         await reserve.check()
@@ -406,9 +413,9 @@ async def test_who_cannot_be_held_on_a_full_disk_is_held_before_the_others_go_on
         assert [word.partition(":")[0] for word in told.words[3:]] == ["hold bad", "take", "start"]
 
 
-async def test_a_hold_that_the_disk_refuses_is_tried_again_twice_a_minute_and_not_at_each_look(tmp_path: Path) -> None:
+async def test_a_hold_that_a_full_disk_refuses_is_retried_twice_a_minute(tmp_path: Path) -> None:
     clock = ManualClock()
-    told = Told([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
+    told = RecordedCalls([grown("bad", 0, 1500, disk_mb=(2000, 500), device=tmp_path.stat().st_dev)], refusals=2)
     async with store_with_owner(tmp_path / "home", clock) as store:
         reserve = reserve_of(
             store, clock, told, tmp_path, space=lambda _: DiskSpace(total_bytes=100_000 * MIB, free_bytes=500 * MIB)
@@ -422,8 +429,8 @@ async def test_a_hold_that_the_disk_refuses_is_tried_again_twice_a_minute_and_no
             assert any(word.startswith("hold bad") for word in told.words) == held
 
 
-async def test_a_disk_that_was_short_and_does_not_answer_is_still_short(tmp_path: Path) -> None:
-    clock, told, answers = ManualClock(), Told(), [True]
+async def test_a_low_disk_that_does_not_answer_still_counts_as_low(tmp_path: Path) -> None:
+    clock, told, answers = ManualClock(), RecordedCalls(), [True]
 
     def space(_: Path) -> DiskSpace:
         if not answers[-1]:
@@ -443,7 +450,7 @@ async def test_a_disk_that_was_short_and_does_not_answer_is_still_short(tmp_path
 
 
 async def told_owner(store: Store) -> str:
-    """The one thing that the owner was told."""
+    """The only notice to the owner."""
     [row] = await store.fetch_all("SELECT content FROM deliveries")
     text: str = json.loads(row["content"])["text"]
     return text

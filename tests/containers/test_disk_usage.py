@@ -1,4 +1,4 @@
-"""How much disk a container's folders take: counted a moment at a time, whatever lies in them."""
+"""The disk usage of a container's folders, counted a moment at a time, whatever they contain."""
 
 from __future__ import annotations
 
@@ -36,12 +36,12 @@ MIB = 1024**2
 
 
 def watched(path: Path, *, limit: int, name: str = "out") -> Footprint:
-    """Counted to its end by one look: time stands still. Nothing of what it takes was there before."""
+    """A folder that one step counts completely: time stands still. Its initial size is zero."""
     return Footprint(WatchedFolder(name=name, path=path, limit_bytes=limit), STANDS, EMPTY_BEFORE)
 
 
 @pytest.mark.behaviour("SE-06")
-def test_files_count_in_every_depth_and_empty_ones_too(tmp_path: Path) -> None:
+def test_files_count_at_every_depth_and_so_do_empty_ones(tmp_path: Path) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     (deep / "full").write_bytes(b"\1" * 100_000)
@@ -51,7 +51,7 @@ def test_files_count_in_every_depth_and_empty_ones_too(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("SE-06")
-def test_links_lead_nowhere_and_a_folder_that_is_gone_takes_nothing(tmp_path: Path) -> None:
+def test_symlinks_are_not_followed_and_a_missing_folder_is_empty(tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
     (tmp_path / "large").write_bytes(b"\1" * 100_000)
     (tmp_path / "out" / "file").symlink_to(tmp_path / "large")
@@ -63,7 +63,7 @@ def test_links_lead_nowhere_and_a_folder_that_is_gone_takes_nothing(tmp_path: Pa
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_link_that_is_put_in_the_middle_of_a_path_after_it_was_listed_leads_nowhere(tmp_path: Path) -> None:
+def test_a_symlink_swapped_into_a_path_during_a_count_is_not_followed(tmp_path: Path) -> None:
     """Listed as out/a and then out/a/b: by the time b is opened, a is a link to a folder of the host's that has a b."""
     out, host = tmp_path / "out", tmp_path / "host"
     for folder in (out / "a" / "b", host / "b"):
@@ -83,7 +83,7 @@ def test_a_link_that_is_put_in_the_middle_of_a_path_after_it_was_listed_leads_no
 
 
 @pytest.mark.behaviour("SE-06")
-def test_the_folder_that_has_grown_is_named_with_the_setting_that_says_how_large_it_may_be(tmp_path: Path) -> None:
+def test_a_folder_over_its_limit_is_named_with_the_setting_of_the_limit(tmp_path: Path) -> None:
     (tmp_path / "hoard").write_bytes(b"\1" * 3 * MIB)
     folder = WatchedFolder(name="state", path=tmp_path, limit_bytes=MIB, setting="session_disk_mb")
     sentence = (
@@ -94,7 +94,7 @@ def test_the_folder_that_has_grown_is_named_with_the_setting_that_says_how_large
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_look_ends_after_a_moment_and_the_next_goes_on_where_it_ended(tmp_path: Path) -> None:
+def test_a_count_pauses_after_a_moment_and_continues_where_it_stopped(tmp_path: Path) -> None:
     for number in range(3 * ENTRIES_PER_CHECK):
         (tmp_path / str(number)).touch()
     ticks = count(step=STEP_S)
@@ -105,7 +105,7 @@ def test_a_look_ends_after_a_moment_and_the_next_goes_on_where_it_ended(tmp_path
 
 
 @pytest.mark.behaviour("SE-06")
-def test_more_folders_than_can_be_remembered_are_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_more_folders_than_can_be_remembered_exceed_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(disk_usage, "MAX_PENDING_BYTES", 10 * disk_usage.PENDING_ENTRY_BYTES)
     for number in range(20):
         (tmp_path / str(number)).mkdir()
@@ -116,7 +116,7 @@ def test_more_folders_than_can_be_remembered_are_too_many(tmp_path: Path, monkey
 
 @pytest.mark.behaviour("SE-06")
 @pytest.mark.parametrize("name", ["d" * 200, "d"])
-def test_a_folder_too_deep_to_be_opened_hides_nothing(tmp_path: Path, name: str) -> None:
+def test_a_folder_nested_too_deep_to_open_is_still_counted(tmp_path: Path, name: str) -> None:
     nested(tmp_path, name, MAX_DEPTH + 1)
     grown = watched(tmp_path, limit=1024**3).count_step()
     assert isinstance(grown, FolderOverLimit)
@@ -124,7 +124,7 @@ def test_a_folder_too_deep_to_be_opened_hides_nothing(tmp_path: Path, name: str)
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_file_at_the_end_of_a_path_too_long_for_the_system_counts_and_few_descriptors_are_open(
+def test_a_file_below_a_too_long_path_is_counted_with_few_open_descriptors(
     tmp_path: Path,
 ) -> None:
     bottom = nested(tmp_path, "d" * 200, 25)  # 5,000 characters: no path leads there
@@ -144,16 +144,16 @@ def test_a_file_at_the_end_of_a_path_too_long_for_the_system_counts_and_few_desc
 
 
 @pytest.mark.behaviour("SE-06")
-def test_what_is_renamed_all_the_time_is_to_be_counted_at_rest_and_is_found_there(tmp_path: Path) -> None:
-    """The folder that holds nearly all gets another name again and again, faster than it can be opened after the many
-    that are listed with it."""
+def test_constantly_renamed_folders_are_counted_while_the_session_is_idle(tmp_path: Path) -> None:
+    """The folder with nearly all data is renamed repeatedly, faster than it can be opened after the many listed with
+    it."""
     for number in range(2000):
         (tmp_path / f"empty-{number}").mkdir()
     (tmp_path / "name-0").mkdir()
     (tmp_path / "name-0" / "hoard").write_bytes(b"\1" * 9 * MIB)
     disk = Disk(1000 * MIB)
     folder = WatchedFolder(name="out", path=tmp_path, limit_bytes=10 * MIB)
-    times = chain([1], (time.time_ns() for _ in count()))  # first looked at long ago
+    times = chain([1], (time.time_ns() for _ in count()))  # first counted long ago
     found = Footprint(folder, STANDS, times.__next__, read_space=disk.space)
     with always_renamed(tmp_path):
         verdict: FolderOverLimit | FolderUncountable | None = first_verdict(found)
@@ -167,7 +167,7 @@ def test_what_is_renamed_all_the_time_is_to_be_counted_at_rest_and_is_found_ther
 
 
 @pytest.mark.behaviour("SE-06")
-def test_three_counts_in_a_row_that_lost_something_are_no_count_if_that_may_be_too_much(tmp_path: Path) -> None:
+def test_three_incomplete_counts_in_a_row_make_a_folder_uncountable_if_it_may_be_too_large(tmp_path: Path) -> None:
     disk, clock = Disk(1000 * MIB), [0.0]
     found = Footprint(
         WatchedFolder(name="out", path=tmp_path, limit_bytes=100 * MIB),
@@ -177,7 +177,7 @@ def test_three_counts_in_a_row_that_lost_something_are_no_count_if_that_may_be_t
     )
     assert found.count_step() is None
     assert found.latest_snapshot is not None
-    lose = Losing(found, tmp_path)
+    lose = LosingCounts(found, tmp_path)
     for _ in range(5):
         assert lose.once() is None, "the disk lost nothing: it cannot hide much"
     disk.free -= 101 * MIB
@@ -194,12 +194,12 @@ def test_three_counts_in_a_row_that_lost_something_are_no_count_if_that_may_be_t
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_count_that_lost_nothing_between_two_that_did_is_one(tmp_path: Path) -> None:
+def test_a_complete_count_resets_the_number_of_incomplete_ones(tmp_path: Path) -> None:
     disk = Disk(1000 * MIB)
     found = Footprint(
         WatchedFolder(name="out", path=tmp_path, limit_bytes=100 * MIB), STANDS, LONG_AFTER, read_space=disk.space
     )
-    lose = Losing(found, tmp_path)
+    lose = LosingCounts(found, tmp_path)
     found.count_step()
     disk.free -= 500 * MIB
     for _ in range(MAX_INCOMPLETE_COUNTS):
@@ -208,14 +208,12 @@ def test_a_count_that_lost_nothing_between_two_that_did_is_one(tmp_path: Path) -
 
 
 @pytest.mark.parametrize(("first_seen", "most"), [(0, 1000), (1000, 1000), (1001, 1101), (5000, 5100)])
-def test_what_was_above_the_limit_when_it_was_first_seen_may_grow_by_a_tenth_of_the_limit(
-    first_seen: int, most: int
-) -> None:
+def test_a_folder_first_seen_over_its_limit_may_grow_by_a_tenth_of_the_limit(first_seen: int, most: int) -> None:
     assert allowed_bytes(1000, first_seen) == most
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_folder_that_is_large_when_it_is_first_seen_is_held_when_it_grows_on_and_not_before(tmp_path: Path) -> None:
+def test_a_folder_that_starts_out_too_large_is_held_only_when_it_grows(tmp_path: Path) -> None:
     (tmp_path / "work").write_bytes(b"\1" * 15 * MIB)
     after = (tmp_path / "work").stat().st_ctime_ns + 1
     found = Footprint(WatchedFolder(name="workspace", path=tmp_path, limit_bytes=10 * MIB), STANDS, lambda: after)
@@ -230,10 +228,10 @@ def test_a_folder_that_is_large_when_it_is_first_seen_is_held_when_it_grows_on_a
 
 
 @pytest.mark.behaviour("SE-06")
-def test_what_is_written_while_a_large_folder_is_counted_for_the_first_time_was_not_there_before(
+def test_files_written_during_the_first_count_are_not_part_of_the_initial_size(
     tmp_path: Path,
 ) -> None:
-    """Or who fills it fast enough would be let off, up to whatever it had written by the end of the first count."""
+    """Otherwise a fast writer would get as its limit whatever it had written by the end of the first count."""
     (tmp_path / "old").write_bytes(b"\1" * 15 * MIB)
     begun = (tmp_path / "old").stat().st_ctime_ns + 1
     new = tmp_path / "new"
@@ -246,7 +244,7 @@ def test_what_is_written_while_a_large_folder_is_counted_for_the_first_time_was_
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_large_folder_that_was_tidied_has_its_limit_back(tmp_path: Path) -> None:
+def test_a_large_folder_that_was_cleaned_up_gets_its_limit_back(tmp_path: Path) -> None:
     (tmp_path / "work").write_bytes(b"\1" * 15 * MIB)
     after = (tmp_path / "work").stat().st_ctime_ns + 1
     found = Footprint(WatchedFolder(name="workspace", path=tmp_path, limit_bytes=10 * MIB), STANDS, lambda: after)
@@ -262,7 +260,7 @@ def test_a_large_folder_that_was_tidied_has_its_limit_back(tmp_path: Path) -> No
 
 
 class Disk:
-    """A file system of which only the free bytes matter."""
+    """A file system with a given number of free bytes."""
 
     def __init__(self, free: int) -> None:
         self.free = free
@@ -271,8 +269,8 @@ class Disk:
         return DiskSpace(total_bytes=10 * 1024**3, free_bytes=self.free)
 
 
-class Losing:
-    """Counts of a folder during which a folder in it vanishes, between being listed and being opened."""
+class LosingCounts:
+    """Counts of a folder in which a subfolder vanishes between being listed and being opened."""
 
     def __init__(self, found: Footprint, path: Path) -> None:
         self._found = found
@@ -296,7 +294,7 @@ def open_descriptors() -> int:
 
 
 def nested(path: Path, name: str, depth: int) -> int:
-    """Folders in one another. Returns a descriptor of the last one."""
+    """Nested folders. Returns a descriptor of the innermost one."""
     here = os.open(path, os.O_RDONLY)
     for _ in range(depth):
         os.mkdir(name, dir_fd=here)
@@ -326,7 +324,7 @@ while True:
 
 @contextmanager
 def always_renamed(path: Path) -> Iterator[None]:
-    """While entered a process of its own gives the folder name-0 another name each moment."""
+    """While entered, another process keeps renaming the folder name-0."""
     with subprocess.Popen([sys.executable, "-c", RENAMER, str(path)], stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
         process.stdout.readline()

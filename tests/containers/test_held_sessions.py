@@ -1,4 +1,4 @@
-"""A session whose model cannot be asked: its messages wait, its people know, and no container works in vain."""
+"""A session in model backoff: its messages wait, its people are notified, and no container is started for it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from nanohost.model import Session
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import ErrorClass, InKind, NewMessageIn, TurnError, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
-from tests.containers.test_manager import has_started, runs, sweeping, takes
+from tests.containers.test_manager import claim_due, has_started, open_runner, sweeping
 from tests.support.invariants import wait_until
 
 WORDS = "It cannot be asked."
@@ -29,43 +29,43 @@ async def at_work(bench: ContainerManagerHarness) -> AsyncIterator[tuple[Session
     bench.manager.wake(session.id)
     await wait_until(partial(has_started, bench, 1))
     await wait_until(lambda: not bench.manager._start_workers.active_count())
-    with closing(runs(bench, session)) as runner:
-        await takes(bench, session, runner)
+    with closing(open_runner(bench, session)) as runner:
+        await claim_due(bench, session, runner)
         yield session, runner
 
 
-async def fails(
+async def fail_turn(
     bench: ContainerManagerHarness,
     session: Session,
     runner: OutboundWriter,
     error: ErrorClass,
     retry_at: datetime | None = None,
 ) -> None:
-    """The turn that runs ends with this class."""
+    """End the running turn with this error class."""
     words = TurnError(error_class=error, sentence=WORDS, retry_at=retry_at)
     runner.finish(
         TurnEnd(turn_id="t", messages=(), usage=Usage(), error=words), highest_seen_seq=0, now=bench.clock.now()
     )
-    await hears(bench, session)
+    await process_acks(bench, session)
 
 
 async def statuses(bench: ContainerManagerHarness) -> list[str]:
-    """Of what the host itself says."""
+    """Statuses of host notices."""
     return [row["status"] for row in await bench.store.fetch_all("SELECT status FROM deliveries ORDER BY seq")]
 
 
 async def completes(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
     runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
-    await hears(bench, session)
+    await process_acks(bench, session)
 
 
-async def hears(bench: ContainerManagerHarness, session: Session) -> None:
+async def process_acks(bench: ContainerManagerHarness, session: Session) -> None:
     bench.manager.on_outbox_changed(session.id)
     await wait_until(lambda: not bench.manager._ack_workers.active_count())
 
 
-async def writes(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
-    """Somebody writes, and routing does what it does."""
+async def write_message(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
+    """Write a message as routing does."""
     fresh: NewMessageIn = replace(make_message(chat, bench.clock), id=id)
     await bench.mailboxes.put(session, [fresh])
     async with bench.store.transaction() as tx:
@@ -74,7 +74,7 @@ async def writes(bench: ContainerManagerHarness, session: Session, id: str, chat
     await wait_until(lambda: not bench.manager._ack_workers.active_count())
 
 
-async def told(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
+async def sent_notices(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
     rows = await bench.store.fetch_all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq")
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
 
@@ -84,46 +84,46 @@ async def due(bench: ContainerManagerHarness, session: Session) -> list[str]:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_writes_while_the_model_is_limited_is_told_once_a_chat_and_nothing_falls_due(tmp_path: Path) -> None:
+async def test_a_sender_during_model_backoff_is_notified_once_a_chat_and_nothing_becomes_due(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         at = bench.clock.now() + timedelta(minutes=10)
-        await fails(bench, session, runner, ErrorClass.RATE_LIMITED, at)
+        await fail_turn(bench, session, runner, ErrorClass.RATE_LIMITED, at)
         for number in range(3):
-            await writes(bench, session, f"more-{number}")
-        await writes(bench, session, "elsewhere", chat="b")
+            await write_message(bench, session, f"more-{number}")
+        await write_message(bench, session, "elsewhere", chat="b")
         sentence = f"{WORDS} I keep your message and try again in about 10 minutes."
-        assert await told(bench) == [("a", sentence), ("b", sentence)]
+        assert await sent_notices(bench) == [("a", sentence), ("b", sentence)]
         assert await due(bench, session) == []
         assert (await sessions.get(bench.store, session.id)).due_at == at
         await bench.clock.advance(601)
         assert len(await due(bench, session)) == 5
-        await takes(bench, session, runner)
-        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
-        assert len(await told(bench)) == 2
+        await claim_due(bench, session, runner)
+        await fail_turn(bench, session, runner, ErrorClass.RATE_LIMITED)
+        assert len(await sent_notices(bench)) == 2
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_that_the_model_cannot_be_asked_is_not_said_any_more_once_it_answered(tmp_path: Path) -> None:
+async def test_a_pending_notice_about_the_model_is_dropped_once_the_model_answers(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
-        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+        await fail_turn(bench, session, runner, ErrorClass.RATE_LIMITED)
         await bench.clock.advance(61)
-        await takes(bench, session, runner)
+        await claim_due(bench, session, runner)
         assert await statuses(bench) == ["pending"]
         await completes(bench, session, runner)
         assert await statuses(bench) == ["dropped"]
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")
-async def test_no_container_is_started_for_a_session_whose_model_is_limited_not_even_by_the_next_host(
+async def test_a_session_in_model_backoff_starts_no_container_even_after_a_restart(
     tmp_path: Path,
 ) -> None:
     runtime = FakeRuntime()
     async with run_manager(tmp_path, runtime) as bench, at_work(bench) as (session, runner):
-        await fails(bench, session, runner, ErrorClass.RATE_LIMITED, bench.clock.now() + timedelta(minutes=10))
+        await fail_turn(bench, session, runner, ErrorClass.RATE_LIMITED, bench.clock.now() + timedelta(minutes=10))
         runtime.exit_container(runtime.living[0])
         await wait_until(lambda: not bench.manager._reap_workers.active_count())
     async with run_manager(tmp_path, runtime) as bench, sweeping(bench):
-        await writes(bench, session, "more")
+        await write_message(bench, session, "more")
         assert bench.manager.containers() == [], "not even one that is yet to start"
         await bench.clock.wait_for_sleeper()
         await bench.clock.advance(590)
@@ -134,66 +134,66 @@ async def test_no_container_is_started_for_a_session_whose_model_is_limited_not_
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_limit_uses_up_no_try_and_is_given_up_with_words_after_six_hours(tmp_path: Path) -> None:
+async def test_a_rate_limit_counts_no_attempt_and_fails_the_message_after_six_hours(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
         for _ in range(60):
-            await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+            await fail_turn(bench, session, runner, ErrorClass.RATE_LIMITED)
             found = await turn_failures.find(bench.store, session.id)
             assert found is not None
             if found.held_until is None:
                 break
             await bench.clock.advance((found.held_until - bench.clock.now()).total_seconds())
-            await takes(bench, session, runner)
-        first, last = await told(bench)
+            await claim_due(bench, session, runner)
+        first, last = await sent_notices(bench)
         assert "try again in about 1 minute" in first[1]
         assert "stopped" in last[1]
         row = await bench.mailboxes.read_inbound(session, lambda box: box.find("m-a"))
         assert row is not None
         assert row.status == "failed"
         assert timedelta(hours=5.5) < bench.clock.now() - row.timestamp < timedelta(hours=6.1)
-        await writes(bench, session, "later")
+        await write_message(bench, session, "later")
         assert await due(bench, session) == ["later"]
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_model_that_cannot_be_reached_is_told_when_it_lasts_and_what_waits_goes_on_when_it_is_back(
+async def test_a_lasting_outage_of_the_model_is_notified_and_messages_resume_when_it_answers(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
-        await fails(bench, session, runner, ErrorClass.OVERLOADED)
-        assert await told(bench) == []
+        await fail_turn(bench, session, runner, ErrorClass.OVERLOADED)
+        assert await sent_notices(bench) == []
         await bench.clock.advance(5)
-        await takes(bench, session, runner)
-        await writes(bench, session, "more")
-        await fails(bench, session, runner, ErrorClass.OVERLOADED)
-        assert await told(bench) == [("a", f"{WORDS} I keep your message and try again.")]
+        await claim_due(bench, session, runner)
+        await write_message(bench, session, "more")
+        await fail_turn(bench, session, runner, ErrorClass.OVERLOADED)
+        assert await sent_notices(bench) == [("a", f"{WORDS} I keep your message and try again.")]
         await bench.clock.advance(10)
-        await takes(bench, session, runner)
+        await claim_due(bench, session, runner)
         await completes(bench, session, runner)
         assert await turn_failures.find(bench.store, session.id) is None
-        await writes(bench, session, "now")
+        await write_message(bench, session, "now")
         assert await due(bench, session) == ["now"]
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_everybody_whose_message_was_in_a_turn_that_is_given_up_is_told(tmp_path: Path) -> None:
+async def test_every_chat_with_a_message_in_a_failed_turn_is_notified(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
-        await writes(bench, session, "elsewhere", chat="b")
+        await write_message(bench, session, "elsewhere", chat="b")
         rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
         runner.claim_more("t", rows[1:], bench.clock.now())
-        await fails(bench, session, runner, ErrorClass.AUTH)
-        assert sorted(await told(bench)) == [("a", WORDS), ("b", WORDS)]
+        await fail_turn(bench, session, runner, ErrorClass.AUTH)
+        assert sorted(await sent_notices(bench)) == [("a", WORDS), ("b", WORDS)]
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_an_order_to_the_runner_waits_for_no_model_and_ends_no_pause(tmp_path: Path) -> None:
+async def test_a_control_message_ignores_and_keeps_the_backoff_of_the_model(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, at_work(bench) as (session, runner):
-        await fails(bench, session, runner, ErrorClass.RATE_LIMITED)
+        await fail_turn(bench, session, runner, ErrorClass.RATE_LIMITED)
         order = NewMessageIn(id="o", kind=InKind.CONTROL, timestamp=bench.clock.now(), content='{"command":"x"}')
         await bench.mailboxes.put(session, [order])
         rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
         assert [row.id for row in rows] == ["o"]
         runner.claim("o", rows, bench.clock.now())
         runner.finish(TurnEnd(turn_id="o", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
-        await hears(bench, session)
+        await process_acks(bench, session)
         assert bench.manager._ack_processor.is_in_backoff(session.id)

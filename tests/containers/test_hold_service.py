@@ -1,4 +1,4 @@
-"""Sessions that are on hold: nothing is started for them, what people write waits, and who writes is told once."""
+"""Held sessions: no container is started, messages wait, and each chat is notified once."""
 
 from __future__ import annotations
 
@@ -22,9 +22,9 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.rows import Origin, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
-from tests.containers.test_manager import beat, has_started, runs, sweeping, takes
-from tests.containers.test_rest import SlowToStart
-from tests.containers.test_watchdog import DEADLINE_S, delivered, found, watchdog
+from tests.containers.test_manager import beat, claim_due, has_started, open_runner, sweeping
+from tests.containers.test_rest import SlowToStartRuntime
+from tests.containers.test_watchdog import DEADLINE_S, delivered, late_messages_found, watchdog
 from tests.support.invariants import wait_until
 
 MIB = 1024**2
@@ -33,21 +33,21 @@ MIB = 1024**2
 async def hold(bench: ContainerManagerHarness, session: Session) -> None:
     async with bench.store.transaction() as tx:
         await holds.hold_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
-    await follows(bench, session)
+    await wait_for_hold(bench, session)
 
 
 async def release(bench: ContainerManagerHarness, session: Session) -> None:
     async with bench.store.transaction() as tx:
         await holds.release_session(tx, session.id)
-    await follows(bench, session)
+    await wait_for_hold(bench, session)
 
 
-async def follows(bench: ContainerManagerHarness, session: Session) -> None:
+async def wait_for_hold(bench: ContainerManagerHarness, session: Session) -> None:
     bench.manager.on_hold_changed(session.id)
-    await rests(bench)
+    await wait_until_idle(bench)
 
 
-async def rests(bench: ContainerManagerHarness) -> None:
+async def wait_until_idle(bench: ContainerManagerHarness) -> None:
     keeper = bench.manager
     await wait_until(
         lambda: (
@@ -59,21 +59,21 @@ async def rests(bench: ContainerManagerHarness) -> None:
     )
 
 
-async def writes(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
+async def write_message(bench: ContainerManagerHarness, session: Session, id: str, chat: str = "a") -> None:
     await bench.mailboxes.put(session, [replace(make_message(chat, bench.clock), id=id)])
     async with bench.store.transaction() as tx:
         await sessions.make_due(tx, session.id, at=bench.clock.now(), now=bench.clock.now())
     bench.manager.wake(session.id)
-    await rests(bench)
+    await wait_until_idle(bench)
 
 
-async def told(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
+async def notices(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
     rows = await bench.store.fetch_all("SELECT platform_id, content FROM deliveries ORDER BY created_at, seq")
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in rows]
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-async def test_who_waits_for_a_held_session_is_told_by_the_next_host_if_the_last_one_could_not(
+async def test_a_hold_notice_that_one_host_could_not_send_is_sent_by_the_next(
     tmp_path: Path, *, of_group: bool
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -83,17 +83,19 @@ async def test_who_waits_for_a_held_session_is_told_by_the_next_host_if_the_last
                 await holds.hold_group(tx, session.agent_group_id, by="local:ann", at=now, reason="too loud")
             else:
                 await holds.hold_session(tx, session.id, by="local:ann", at=now, reason="too loud")
-        assert await told(bench) == []
+        assert await notices(bench) == []
     for _ in range(2):
         async with run_manager(tmp_path, FakeRuntime()) as bench:
-            await rests(bench)
-            assert await told(bench) == [("a", HOLD_NOTICE)]
+            await wait_until_idle(bench)
+            assert await notices(bench) == [("a", HOLD_NOTICE)]
             assert bench.runtime.started_specs == []
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: Path, *, of_group: bool) -> None:
-    """There may be no owner whom the host could tell."""
+async def test_a_person_at_the_terminal_is_told_the_reason_of_a_hold_and_the_command_to_type(
+    tmp_path: Path, *, of_group: bool
+) -> None:
+    """There may be no owner whom the host could notify."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, now = await bench.add_session("a"), bench.clock.now()
         at_terminal = Origin(channel_type="terminal", instance="default", platform_id="t", platform_message_id="p1")
@@ -103,30 +105,30 @@ async def test_who_waits_at_the_terminal_is_told_why_and_what_to_type(tmp_path: 
                 await holds.hold_group(tx, session.agent_group_id, by="host", at=now, reason="it grew")
             else:
                 await holds.hold_session(tx, session.id, by="host", at=now, reason="it grew")
-        await follows(bench, session)
+        await wait_for_hold(bench, session)
         release = "agents release a" if of_group else f"sessions release {session.id}"
         words = (
             f"I am on hold and do not work right now: it grew. I keep your message. To release me: nanohost {release}"
         )
-        assert sorted(await told(bench)) == [("a", HOLD_NOTICE), ("t", words)]
+        assert sorted(await notices(bench)) == [("a", HOLD_NOTICE), ("t", words)]
 
 
-async def test_a_held_session_is_stopped_and_the_next_message_starts_nothing(tmp_path: Path) -> None:
+async def test_a_hold_stops_the_container_and_the_next_message_starts_none(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
         await hold(bench, session)
         await wait_until(lambda: not bench.manager.containers())
-        await writes(bench, session, "more")
+        await write_message(bench, session, "more")
         assert (bench.runtime.living, len(bench.runtime.started_specs)) == ([], 1)
         assert bench.manager.failures() == {}, "nothing failed"
         await release(bench, session)
         await wait_until(lambda: len(bench.runtime.started_specs) == 2)
 
 
-async def test_a_held_session_with_work_asks_for_no_place_at_a_sweep(tmp_path: Path) -> None:
-    """Or an idle container of somebody else would have to go for it."""
+async def test_a_held_session_with_work_takes_no_slot_at_a_sweep(tmp_path: Path) -> None:
+    """Otherwise an idle container of another session would be evicted."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await hold(bench, session)
@@ -136,39 +138,39 @@ async def test_a_held_session_with_work_asks_for_no_place_at_a_sweep(tmp_path: P
         await wait_until(lambda: len(bench.runtime.started_specs) == 1)
 
 
-async def test_who_waits_is_told_once_a_hold_and_chat_and_is_not_late(tmp_path: Path) -> None:
+async def test_a_hold_is_notified_once_in_each_chat_and_held_messages_are_not_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await hold(bench, session)
         for number in range(3):
-            await writes(bench, session, f"more-{number}")
-        await writes(bench, session, "elsewhere", chat="b")
-        assert await told(bench) == [("a", HOLD_NOTICE), ("b", HOLD_NOTICE)]
+            await write_message(bench, session, f"more-{number}")
+        await write_message(bench, session, "elsewhere", chat="b")
+        assert await notices(bench) == [("a", HOLD_NOTICE), ("b", HOLD_NOTICE)]
         await delivered(bench)
         await bench.clock.advance(2 * DEADLINE_S)
         await watchdog(bench).check()
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
         await release(bench, session)
         await hold(bench, session)
-        later = sorted(await told(bench))
+        later = sorted(await notices(bench))
         assert later == [("a", HOLD_NOTICE), ("a", HOLD_NOTICE), ("b", HOLD_NOTICE)], (
             "another hold; of b's message it was said"
         )
 
 
-async def test_a_hold_of_an_agent_group_is_one_of_all_its_sessions_and_of_no_other(tmp_path: Path) -> None:
+async def test_a_hold_of_an_agent_group_holds_all_its_sessions_and_no_other(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         held, other = await bench.add_session("a"), await bench.add_session("b")
         async with bench.store.transaction() as tx:
             await holds.hold_group(tx, held.agent_group_id, by="local:ann", at=bench.clock.now(), reason="too loud")
         for session in (held, other):
             bench.manager.wake(session.id)
-        await rests(bench)
+        await wait_until_idle(bench)
         assert [one.session_id for one in bench.runtime.started_specs] == [other.id]
 
 
-async def test_a_container_that_was_just_starting_when_it_was_put_on_hold_is_stopped(tmp_path: Path) -> None:
-    runtime = SlowToStart()
+async def test_a_container_still_starting_when_its_session_is_held_is_stopped(tmp_path: Path) -> None:
+    runtime = SlowToStartRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -182,7 +184,7 @@ async def test_a_container_that_was_just_starting_when_it_was_put_on_hold_is_sto
         assert runtime.living == []
 
 
-async def test_a_living_container_of_a_session_that_was_held_without_a_host_is_stopped_at_the_start(
+async def test_a_container_of_a_session_held_while_the_host_was_down_is_stopped_at_start(
     tmp_path: Path,
 ) -> None:
     runtime = FakeRuntime()
@@ -190,7 +192,7 @@ async def test_a_living_container_of_a_session_that_was_held_without_a_host_is_s
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
+        await wait_until_idle(bench)
         async with bench.store.transaction() as tx:
             await holds.hold_session(tx, session.id, by="local:ann", at=bench.clock.now(), reason="too loud")
     async with run_manager(tmp_path, runtime) as bench:
@@ -200,7 +202,7 @@ async def test_a_living_container_of_a_session_that_was_held_without_a_host_is_s
 
 @pytest.mark.behaviour("SE-06")
 @pytest.mark.parametrize("name", ["out", "state"])
-async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_told_which(
+async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_notified(
     tmp_path: Path, name: str
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime(), session_bytes=MIB) as bench:
@@ -208,15 +210,15 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_t
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
+        await wait_until_idle(bench)
         folder = bench.mailboxes.layout(session).root / name
         (folder / "hoard").write_bytes(b"\1" * 2 * MIB)
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
-        await looks(bench, session)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
+        await check_health(bench, session)
         await wait_until(lambda: not bench.manager.containers())
-        await rests(bench)
-        await writes(bench, session, "more")
+        await wait_until_idle(bench)
+        await write_message(bench, session, "more")
         assert (bench.runtime.living, len(bench.runtime.started_specs), bench.manager.failures()) == ([], 1, {})
         reason = (
             f"its {name} folder has grown beyond 1 MiB: remove what should not be there ({folder}), or raise "
@@ -225,14 +227,14 @@ async def test_a_session_that_fills_a_folder_is_stopped_and_held_and_the_owner_t
         (row,) = await holds.list_for_status(bench.store.reports)
         assert (row["session"], row["by"], row["reason"]) == (session.id, "host", reason)
         owner = f"Session {session.id} is on hold: {reason}. When that is done: nanohost sessions release {session.id}"
-        assert sorted(await told(bench)) == sorted([("a", HOLD_NOTICE), ("d", owner)])
+        assert sorted(await notices(bench)) == sorted([("a", HOLD_NOTICE), ("d", owner)])
         (folder / "hoard").unlink()
         await release(bench, session)
         await wait_until(lambda: len(bench.runtime.started_specs) == 2)
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_sessions(tmp_path: Path) -> None:
+async def test_an_agent_whose_workspace_is_too_large_is_held_with_all_its_sessions(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime(), workspace_bytes=MIB) as bench:
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
@@ -244,34 +246,34 @@ async def test_an_agent_whose_folder_has_grown_too_large_is_held_with_all_its_se
         bench.manager.wake(session.id)
         bench.manager.wake(other)
         await wait_until(partial(has_started, bench, 2))
-        await rests(bench)
+        await wait_until_idle(bench)
         (workspace / "hoard").write_bytes(b"\1" * 2 * MIB)
-        await looks(bench, session)
+        await check_health(bench, session)
         await wait_until(lambda: not bench.manager.containers())
         (row,) = await holds.list_for_status(bench.store.reports)
         assert (row["session"], row["agent_group"]) == ("", "a")
         assert f"its workspace folder has grown beyond 1 MiB: remove what should not be there ({workspace})" in str(row)
         bench.manager.wake(other)
-        await rests(bench)
+        await wait_until_idle(bench)
         assert len(bench.runtime.started_specs) == 2
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_an_idle_container_is_looked_at_as_often_as_a_busy_one(tmp_path: Path) -> None:
-    """It may have left something running that writes."""
+async def test_an_idle_container_is_checked_as_often_as_a_busy_one(tmp_path: Path) -> None:
+    """It may have left a process behind that writes."""
     async with run_manager(tmp_path, FakeRuntime(), session_bytes=MIB) as bench, sweeping(bench):
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        await wait_until_idle(bench)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
             bench.manager.on_outbox_changed(session.id)
             await wait_until(lambda: not bench.manager.containers()[0].is_busy)
         beat(bench, session)
         await bench.clock.advance(CHECK_INTERVAL_S)
-        await rests(bench)
+        await wait_until_idle(bench)
         (bench.mailboxes.layout(session).out_dir / "hoard").write_bytes(b"\1" * 2 * MIB)
         await bench.clock.advance(CHECK_INTERVAL_S)
         await wait_until(lambda: not bench.manager.containers())
@@ -279,7 +281,7 @@ async def test_an_idle_container_is_looked_at_as_often_as_a_busy_one(tmp_path: P
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_what_was_too_large_before_the_host_first_looked_is_told_once_and_held_when_it_grows_on(
+async def test_a_folder_too_large_from_the_start_is_reported_once_and_held_when_it_grows(
     tmp_path: Path,
 ) -> None:
     workspace = tmp_path / "groups" / "a"
@@ -291,33 +293,33 @@ async def test_what_was_too_large_before_the_host_first_looked_is_told_once_and_
         (workspace / "work").write_bytes(b"\1" * 15 * MIB)
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        await rests(bench)
-        await looks(bench, session)
-        await looks(bench, session)
+        await wait_until_idle(bench)
+        await check_health(bench, session)
+        await check_health(bench, session)
         warning = (
             "The agent a goes on, but its workspace folder takes 15 MiB, more than the 10 MiB it may. It was so when I "
             "first looked, so I stop nothing until it grows by 1 MiB more: remove what should not be there "
             f"({workspace}), or raise workspace_mb in [host] of nanohost.toml and start nanohost again."
         )
-        assert await told(bench) == [("d", warning)]
+        assert await notices(bench) == [("d", warning)]
         assert [(one.setting, size) for one, size in bench.manager.folders_over_limit()] == [("workspace_mb", 15 * MIB)]
         assert len(runtime.living) == 1
     async with run_manager(tmp_path, runtime, workspace_bytes=10 * MIB) as bench:
-        await rests(bench)
-        await looks(bench, session)
-        assert await told(bench) == [("d", warning)], "it was told by the host before"
+        await wait_until_idle(bench)
+        await check_health(bench, session)
+        assert await notices(bench) == [("d", warning)], "it was told by the host before"
         (workspace / "more").write_bytes(b"\1" * 2 * MIB)
-        await looks(bench, session)
+        await check_health(bench, session)
         await wait_until(lambda: not runtime.living)
         [row] = await holds.list_for_status(bench.store.reports)
         assert "its workspace folder has grown beyond 10 MiB by more than 1 MiB" in str(row["reason"])
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_before_the_next_container(
+async def test_a_folder_uncountable_while_in_use_is_counted_before_the_next_container(
     tmp_path: Path,
 ) -> None:
-    """And all containers that write it are stopped, in order: no try is used up, and nobody is held for it."""
+    """All containers that write to it are stopped in order: no attempt is counted, and nobody is held."""
     async with run_manager(tmp_path, FakeRuntime(), workspace_bytes=10 * MIB) as bench, sweeping(bench):
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
@@ -330,7 +332,7 @@ async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_be
         bench.manager.wake(session.id)
         bench.manager.wake(other)
         await wait_until(partial(has_started, bench, 2))
-        await rests(bench)
+        await wait_until_idle(bench)
         footprint = next(
             one for one in bench.manager._health_monitor.folders._footprints(session) if one.watched.is_group_wide
         )
@@ -345,14 +347,14 @@ async def test_a_folder_that_cannot_be_counted_while_it_is_written_is_counted_be
         await wait_until(lambda: not bench.runtime.living)
         bench.manager.wake(other)
         await wait_until(lambda: not bench.manager.containers())
-        await rests(bench)
+        await wait_until_idle(bench)
         [row] = await holds.list_for_status(bench.store.reports)
         assert "its workspace folder has grown beyond 10 MiB" in str(row["reason"])
         assert len(bench.runtime.started_specs) == 4
 
 
-async def test_a_round_of_looks_at_others_leaves_alone_what_is_counted_at_rest(tmp_path: Path) -> None:
-    """Its session has no container yet, so nothing of it is to be kept open; and its count is under way in a thread."""
+async def test_a_health_check_leaves_folders_alone_during_an_idle_scan(tmp_path: Path) -> None:
+    """The session has no container yet, so its folders need not stay open; and the count runs in a thread."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         folders, counts, goes_on = bench.manager._health_monitor.folders, threading.Event(), threading.Event()
@@ -378,16 +380,16 @@ async def test_a_round_of_looks_at_others_leaves_alone_what_is_counted_at_rest(t
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_how_folders_have_grown_is_known_once_all_are_stopped_for_a_disk_that_is_short(tmp_path: Path) -> None:
+async def test_folder_growth_is_measured_once_a_low_disk_has_stopped_all_containers(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         filler, other = await bench.add_session("a"), await bench.add_session("b")
         for session in (filler, other):
             bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 2))
-        await rests(bench)
+        await wait_until_idle(bench)
         folders = bench.manager._health_monitor.folders
         for known in folders._states.values():
-            known.footprint.has_ample_space = lambda _: False  # it gets short from here on
+            known.footprint.has_ample_space = lambda _: False  # the disk is low from here on
         state = bench.mailboxes.layout(filler).state_dir
         (state / "hoard").write_bytes(b"\1" * 3 * MIB)
         bench.manager.stop_for_low_disk()
@@ -400,14 +402,12 @@ async def test_how_folders_have_grown_is_known_once_all_are_stopped_for_a_disk_t
         bench.manager.wake(other.id)
         bench.manager.wake(filler.id)
         await wait_until(lambda: len(bench.runtime.started_specs) == 3)
-        await rests(bench)
+        await wait_until_idle(bench)
         assert [one.session_id for one in bench.runtime.living] == [other.id]
 
 
 @pytest.mark.parametrize("of_group", [False, True])
-async def test_who_is_deleted_before_the_disk_lets_it_be_held_is_not_tried_to_hold_for_ever(
-    tmp_path: Path, *, of_group: bool
-) -> None:
+async def test_holding_a_deleted_session_for_a_low_disk_is_not_retried(tmp_path: Path, *, of_group: bool) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         async with bench.store.transaction() as tx:
@@ -417,7 +417,7 @@ async def test_who_is_deleted_before_the_disk_lets_it_be_held_is_not_tried_to_ho
         assert await bench.manager.hold_for_low_disk(session, "it grew", is_group_wide=of_group)
 
 
-async def test_a_disk_that_is_nearly_full_stops_all_and_all_goes_on_when_there_is_room(tmp_path: Path) -> None:
+async def test_a_nearly_full_disk_stops_all_containers_and_they_restart_with_free_space(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         running = await bench.add_session("a")
         bench.manager.wake(running.id)
@@ -441,7 +441,7 @@ async def has_an_owner(bench: ContainerManagerHarness) -> None:
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=now)
 
 
-async def looks(bench: ContainerManagerHarness, session: Session) -> None:
+async def check_health(bench: ContainerManagerHarness, session: Session) -> None:
     beat(bench, session)
     await bench.clock.advance(10)
     await bench.manager._sweep_once(bench.clock.now())

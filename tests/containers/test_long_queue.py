@@ -1,4 +1,4 @@
-"""Thousands of messages that wait in one mailbox: what is asked about them is not asked of each."""
+"""Thousands of messages that wait in one mailbox: queries do not read each of them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ LATER = NOON + timedelta(days=1)
 
 
 class Rows:
-    """Makes rows in place of sqlite3.Row, and counts them."""
+    """Creates rows in place of sqlite3.Row, and counts them."""
 
     def __init__(self) -> None:
         self.made = 0
@@ -34,7 +34,7 @@ class Rows:
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A mailbox in which people of two chats wait, and an order."""
+    """A mailbox with messages of two chats, and a control message."""
     path = tmp_path / "inbound.db"
     with inbound_transaction(path, durable=False) as box:
         for number in range(WAITING):
@@ -66,7 +66,7 @@ def _ids(rows: list[MessageIn]) -> list[str]:
     ],
     ids=["first due", "orders", "latest of chats", "old"],
 )
-def test_what_is_asked_of_a_long_queue_reads_a_few_of_its_rows(
+def test_queries_on_a_long_queue_read_few_rows(
     path: Path, ask: Callable[[sqlite3.Connection], object], answer: object
 ) -> None:
     rows = Rows()
@@ -76,7 +76,7 @@ def test_what_is_asked_of_a_long_queue_reads_a_few_of_its_rows(
     assert rows.made <= FEW
 
 
-def test_the_first_that_is_due_is_none_for_a_fresh_container_while_another_lives(tmp_path: Path) -> None:
+def test_a_message_for_a_fresh_container_is_not_due_while_another_runs(tmp_path: Path) -> None:
     path = tmp_path / "inbound.db"
     with inbound_transaction(path, durable=False) as box:
         assert box.first_due(NOON, has_container=False) is None

@@ -1,4 +1,4 @@
-"""The keeper's promises, with containers on paper and a clock that stands still."""
+"""The guarantees of the container manager, with fake containers and a manual clock."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ async def sweeping(bench: ContainerManagerHarness) -> AsyncIterator[None]:
 
 
 def has_started(bench: ContainerManagerHarness, count: int) -> bool:
-    """So many containers were started, and the last one is known to the keeper."""
+    """Whether so many containers were started, and the manager knows the last one."""
     slots = bench.manager.containers()
     return len(bench.runtime.started_specs) == count and bool(slots) and slots[0].container is not None
 
@@ -52,7 +52,7 @@ def has_died(bench: ContainerManagerHarness, session: SessionId, count: int) -> 
 
 
 @pytest.mark.behaviour("SE-01")
-async def test_wakes_of_one_session_join(tmp_path: Path) -> None:
+async def test_repeated_wakes_of_a_session_start_one_container(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for _ in range(20):
@@ -65,14 +65,14 @@ async def test_wakes_of_one_session_join(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("SE-05")
-async def test_work_that_its_runner_was_done_with_before_it_was_on_record_is_not_waited_for(tmp_path: Path) -> None:
-    """A message is in the mailbox before the database says that it is due; a fast runner ends it in between."""
+async def test_work_that_the_runner_finished_before_it_was_recorded_is_not_waited_for(tmp_path: Path) -> None:
+    """A message is in the mailbox before the session is marked as due; a fast runner completes it in between."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             runner.finish(TurnEnd(turn_id="t", messages=(), usage=Usage()), highest_seen_seq=0, now=bench.clock.now())
             bench.manager.on_outbox_changed(session.id)
             await wait_until(lambda: not bench.manager.containers()[0].is_busy)
@@ -84,8 +84,8 @@ async def test_work_that_its_runner_was_done_with_before_it_was_on_record_is_not
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_what_another_container_of_the_session_claims_is_freed_whoever_lives_now(tmp_path: Path) -> None:
-    """The claim of a dead one would be kept for as long as there is a container, and its message never answered."""
+async def test_claims_of_another_container_are_freed_while_a_new_one_runs(tmp_path: Path) -> None:
+    """A claim of a dead container would be kept while another runs, and its message never answered."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -93,7 +93,7 @@ async def test_what_another_container_of_the_session_claims_is_freed_whoever_liv
         await wait_until(lambda: not bench.manager._start_workers.active_count())
         path = bench.mailboxes.layout(session).outbound_db
         with closing(OutboundWriter(path, container_id="l-gone", durable=False)) as gone:
-            await takes(bench, session, gone)
+            await claim_due(bench, session, gone)
         message = await bench.mailboxes.read_inbound(session, lambda box: box.find("m-a"))
         assert message is not None
         assert (message.status, message.tries) == ("pending", 1)
@@ -101,7 +101,7 @@ async def test_what_another_container_of_the_session_claims_is_freed_whoever_liv
 
 
 @pytest.mark.behaviour("SE-01")
-async def test_a_container_that_was_stopped_is_buried_once_though_two_bring_the_news(tmp_path: Path) -> None:
+async def test_a_stopped_container_is_reaped_once_though_two_events_report_it(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -112,7 +112,7 @@ async def test_a_container_that_was_stopped_is_buried_once_though_two_bring_the_
 
 
 @pytest.mark.behaviour("SE-04")
-async def test_who_waits_for_a_place_gets_none_from_a_host_that_ends(tmp_path: Path) -> None:
+async def test_a_queued_session_gets_no_slot_from_a_closing_host(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime(), max_containers=1) as bench:
         first, second, third = [await bench.add_session(name) for name in ("a", "b", "c")]
         bench.manager.wake(first.id)
@@ -125,7 +125,7 @@ async def test_who_waits_for_a_place_gets_none_from_a_host_that_ends(tmp_path: P
 
 
 @pytest.mark.behaviour("SE-01")
-async def test_a_death_that_is_told_late_does_not_touch_the_next_container(tmp_path: Path) -> None:
+async def test_a_late_exit_event_does_not_affect_the_next_container(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         await bench.add_session("a")
         bench.manager._sweep_wakeup.set()
@@ -140,7 +140,7 @@ async def test_a_death_that_is_told_late_does_not_touch_the_next_container(tmp_p
 
 
 @pytest.mark.behaviour("SE-08")
-async def test_a_container_that_dies_again_and_again_is_started_ever_later_and_the_person_is_told(
+async def test_a_container_that_crashes_repeatedly_is_restarted_with_growing_pauses_and_a_notice(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
@@ -161,7 +161,7 @@ async def test_a_container_that_dies_again_and_again_is_started_ever_later_and_t
 
 
 @pytest.mark.behaviour("SE-09")
-async def test_who_is_woken_while_a_container_is_buried_waits_for_the_pause(
+async def test_a_session_woken_while_its_container_is_reaped_waits_for_the_pause(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -187,7 +187,7 @@ async def test_who_is_woken_while_a_container_is_buried_waits_for_the_pause(
 
 
 @pytest.mark.behaviour("SE-04")
-async def test_what_falls_due_while_the_sweep_looks_does_not_wait_for_the_next_sweep(
+async def test_a_session_that_becomes_due_during_a_sweep_does_not_wait_for_the_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -209,7 +209,9 @@ async def test_what_falls_due_while_the_sweep_looks_does_not_wait_for_the_next_s
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_at_the_start_the_dead_are_freed_the_living_adopted_and_strangers_stopped(tmp_path: Path) -> None:
+async def test_at_startup_dead_leases_are_freed_survivors_adopted_and_unknown_containers_stopped(
+    tmp_path: Path,
+) -> None:
     runtime = FakeRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         alive, dead = [await bench.add_session(name) for name in ("alive", "dead")]
@@ -227,7 +229,7 @@ async def test_at_the_start_the_dead_are_freed_the_living_adopted_and_strangers_
 
 
 @pytest.mark.behaviour("SE-01", "SE-03")
-async def test_who_has_work_while_containers_are_adopted_gets_no_second_one(
+async def test_a_session_with_work_gets_no_second_container_during_adoption(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     runtime = FakeRuntime()
@@ -254,19 +256,19 @@ async def test_who_has_work_while_containers_are_adopted_gets_no_second_one(
 
 
 class DiesAsItStarts(FakeRuntime):
-    """The second container is dead and buried before its start is through."""
+    """The second container is dead and reaped before its start has finished."""
 
     async def poll(self, container: Container) -> RunState:
         if len(self.started_specs) == 2 and container in self.living:
             keeper: ContainerManager = self.on_death.__self__  # type: ignore[attr-defined]
             self.exit_container(container)
             await wait_until(lambda: not keeper.containers() and not keeper._reap_workers.active_count())
-            return Running()  # as it was when the engine was asked
+            return Running()  # as it was at the query
         return await super().poll(container)
 
 
 @pytest.mark.behaviour("SE-04")
-async def test_a_container_that_dies_while_it_starts_is_paused_for_like_any_other(tmp_path: Path) -> None:
+async def test_a_crash_during_startup_causes_a_pause_like_any_other(tmp_path: Path) -> None:
     runtime = DiesAsItStarts()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
@@ -288,7 +290,7 @@ async def test_a_container_that_dies_while_it_starts_is_paused_for_like_any_othe
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_a_container_that_cannot_be_adopted_is_stopped_and_the_others_are_adopted(tmp_path: Path) -> None:
+async def test_a_container_that_cannot_be_adopted_is_stopped_and_others_are_adopted(tmp_path: Path) -> None:
     runtime = FakeRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         bad, good = [await bench.add_session(name) for name in ("bad", "good")]
@@ -301,7 +303,7 @@ async def test_a_container_that_cannot_be_adopted_is_stopped_and_the_others_are_
         assert [session.id for session in await sessions.list_leased(bench.store)] == [good.id]
 
 
-async def test_the_sweep_looks_into_every_container_for_what_news_missed(tmp_path: Path) -> None:
+async def test_the_sweep_checks_every_container_for_missed_changes(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -315,7 +317,7 @@ async def test_the_sweep_looks_into_every_container_for_what_news_missed(tmp_pat
 
 
 @pytest.mark.behaviour("SE-04")
-async def test_no_more_than_the_most_run_and_the_rest_waits_in_order(tmp_path: Path) -> None:
+async def test_no_more_than_the_maximum_of_containers_run_and_others_queue_in_order(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime(), max_containers=1) as bench:
         ids = [(await bench.add_session(name)).id for name in "abc"]
         for id in ids:
@@ -330,14 +332,14 @@ async def test_no_more_than_the_most_run_and_the_rest_waits_in_order(tmp_path: P
 # --- stuck
 
 
-def runs(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
-    """The runner's half of the session's mailbox, as its latest container would open it."""
+def open_runner(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
+    """The runner's half of the session's mailbox, as its latest container opens it."""
     lease = bench.runtime.started_specs[-1].lease
     return OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=lease, durable=False)
 
 
-async def takes(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
-    """The runner claims what waits."""
+async def claim_due(bench: ContainerManagerHarness, session: Session, runner: OutboundWriter) -> None:
+    """The runner claims what is due."""
     rows = await bench.mailboxes.read_inbound(session, lambda box: list(box.due(bench.clock.now())))
     runner.claim("t", rows, bench.clock.now())
     bench.manager.on_outbox_changed(session.id)
@@ -345,7 +347,7 @@ async def takes(bench: ContainerManagerHarness, session: Session, runner: Outbou
 
 
 async def pass_looks(bench: ContainerManagerHarness, session: Session, seconds: float, *, beating: bool) -> None:
-    """Time goes on, look by look, with a heart that beats or does not."""
+    """Advance the clock, check by check, with a heartbeat or without."""
     for _ in range(round(seconds / 10)):
         if beating:
             beat(bench, session)
@@ -361,20 +363,20 @@ def beat(bench: ContainerManagerHarness, session: Session) -> None:
 
 @asynccontextmanager
 async def at_work(root: Path) -> AsyncIterator[tuple[ContainerManagerHarness, Session, OutboundWriter]]:
-    """A session whose container has begun to beat and took its message."""
+    """A session whose container has a heartbeat and claimed its message."""
     async with run_manager(root, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
         await wait_until(lambda: not bench.manager._start_workers.active_count())
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             await pass_looks(bench, session, 20, beating=True)
             yield bench, session, runner
 
 
 @pytest.mark.behaviour("SE-06", "SE-07")
-async def test_a_container_whose_heart_stops_is_stopped_and_its_message_tried_again_after_a_pause(
+async def test_a_container_without_a_heartbeat_is_stopped_and_its_message_retried_after_a_pause(
     tmp_path: Path,
 ) -> None:
     async with at_work(tmp_path) as (bench, session, _):
@@ -393,7 +395,7 @@ async def test_a_container_whose_heart_stops_is_stopped_and_its_message_tried_ag
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_container_that_beats_is_stopped_only_when_its_turn_shows_nothing_for_long(tmp_path: Path) -> None:
+async def test_a_container_with_a_heartbeat_is_stopped_only_when_its_turn_is_silent_for_long(tmp_path: Path) -> None:
     async with at_work(tmp_path) as (bench, session, runner):
         await pass_looks(bench, session, 1700, beating=True)
         runner.set_progress({"state": "turn", "tool": "Bash", "tool_since": "now", "tool_timeout_s": "2000"})
@@ -408,7 +410,7 @@ async def test_a_container_that_beats_is_stopped_only_when_its_turn_shows_nothin
 HERS = Origin(channel_type="fake", instance="default", platform_id="boss")
 
 
-async def test_a_conversation_that_is_not_kept_is_known_until_a_turn_is_kept_again_and_told_when_it_is_seen(
+async def test_an_unsaved_conversation_is_reported_until_a_turn_is_saved_again(
     tmp_path: Path,
 ) -> None:
     async with at_work(tmp_path) as (bench, session, runner):
@@ -428,8 +430,8 @@ async def test_a_conversation_that_is_not_kept_is_known_until_a_turn_is_kept_aga
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_container_is_not_stopped_for_what_is_on_record_of_another_one(tmp_path: Path) -> None:
-    """What is read of a session may be of the container before: its heart stopped, and this one's did not."""
+async def test_a_container_is_not_stopped_for_records_of_an_earlier_one(tmp_path: Path) -> None:
+    """The recorded state may be that of the previous container, whose heartbeat stopped."""
     async with at_work(tmp_path) as (bench, session, _):
         async with bench.store.transaction() as tx:
             await sessions.set_lease(tx, session.id, LeaseId("l-before"), "paper")
@@ -438,12 +440,12 @@ async def test_a_container_is_not_stopped_for_what_is_on_record_of_another_one(t
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_container_that_beats_and_takes_nothing_is_stopped(tmp_path: Path) -> None:
+async def test_a_container_with_a_heartbeat_that_claims_nothing_is_stopped(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
-        runs(bench, session).close()
+        open_runner(bench, session).close()
         await wait_until(lambda: not bench.manager._start_workers.active_count())
         await pass_looks(bench, session, 60, beating=True)
         assert len(bench.runtime.started_specs) == 1
@@ -453,7 +455,7 @@ async def test_a_container_that_beats_and_takes_nothing_is_stopped(tmp_path: Pat
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_container_is_looked_at_from_its_start_on_and_not_from_the_next_sweep_on(tmp_path: Path) -> None:
+async def test_a_container_is_checked_from_its_start_on(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         await bench.clock.wait_for_sleeper()
         await bench.clock.advance(1)
@@ -464,7 +466,7 @@ async def test_a_container_is_looked_at_from_its_start_on_and_not_from_the_next_
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_container_that_spoils_its_file_is_stopped_and_others_go_on(tmp_path: Path) -> None:
+async def test_a_container_with_an_invalid_outbound_file_is_stopped(tmp_path: Path) -> None:
     async with at_work(tmp_path) as (bench, session, runner):
         runner.close()
         link(bench.mailboxes.layout(session))
@@ -476,7 +478,7 @@ async def test_a_container_that_spoils_its_file_is_stopped_and_others_go_on(tmp_
 
 
 @pytest.mark.behaviour("SE-08")
-async def test_a_death_is_told_to_the_operator_with_the_last_words(tmp_path: Path) -> None:
+async def test_a_crash_is_reported_to_the_operator_with_the_end_of_its_log(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         session = await bench.add_session("a")
         bench.manager._sweep_wakeup.set()
@@ -491,7 +493,7 @@ async def test_a_death_is_told_to_the_operator_with_the_last_words(tmp_path: Pat
 
 
 @pytest.mark.behaviour("SE-09")
-async def test_a_start_that_fails_is_known_with_its_reason_until_something_is_done(tmp_path: Path) -> None:
+async def test_a_failed_start_is_reported_with_its_reason_until_progress_is_made(tmp_path: Path) -> None:
     runtime = FailingRuntime(FakeRuntime(), failures=1)
     async with run_manager(tmp_path, runtime) as bench, sweeping(bench):  # type: ignore[arg-type]
         session = await bench.add_session("a")
@@ -502,15 +504,15 @@ async def test_a_start_that_fails_is_known_with_its_reason_until_something_is_do
         lease = bench.manager.containers()[0].lease
         path = bench.mailboxes.layout(session).outbound_db
         with closing(OutboundWriter(path, container_id=lease, durable=False)) as runner:
-            await takes(bench, session, runner)
+            await claim_due(bench, session, runner)
         await wait_until(lambda: not bench.manager.failures())
 
 
-# --- the store fails
+# --- the database fails
 
 
 @pytest.mark.behaviour("SE-07", "SE-08")
-async def test_a_store_that_fails_while_a_container_is_buried_only_delays_what_follows_its_death(
+async def test_a_database_failure_while_reaping_only_delays_the_cleanup(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with at_work(tmp_path) as (bench, session, _):

@@ -1,4 +1,4 @@
-"""When a model that cannot be asked is asked again, and what the people hear of it, without files."""
+"""When an unavailable model is asked again, and which notices people get, without files."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def message(seq: int, chat: str | None) -> MessageIn:
 
 
 def repeated(error: TurnError, times: int) -> list[TurnFailures]:
-    """How the session stands after each try, the next made as soon as the pause is over."""
+    """The failures of the session after each attempt, each made as soon as the pause is over."""
     found: list[TurnFailures] = []
     now = NOW
     for _ in range(times):
@@ -62,7 +62,7 @@ def repeated(error: TurnError, times: int) -> list[TurnFailures]:
 
 
 @pytest.mark.behaviour("RU-04")
-def test_the_provider_s_time_is_kept_and_without_one_pauses_grow() -> None:
+def test_the_providers_retry_time_is_used_and_without_one_pauses_grow() -> None:
     assert add_failure(None, until(NOW + timedelta(minutes=7)), NOW).held_until == NOW + timedelta(minutes=7)
     for error, first in ((LIMITED, 60), (OVERLOADED, 5)):
         tries = repeated(error, 12)
@@ -73,7 +73,7 @@ def test_the_provider_s_time_is_kept_and_without_one_pauses_grow() -> None:
 
 
 @pytest.mark.behaviour("RU-04")
-def test_a_provider_that_always_says_now_does_not_make_the_host_ask_all_the_time() -> None:
+def test_a_provider_that_always_allows_an_immediate_retry_is_still_asked_ever_less_often() -> None:
     known = None
     for _ in range(10):
         known = add_failure(known, until(NOW), NOW)
@@ -83,7 +83,7 @@ def test_a_provider_that_always_says_now_does_not_make_the_host_ask_all_the_time
 
 
 @pytest.mark.behaviour("RU-04")
-def test_a_pause_is_not_waited_for_longer_than_six_hours() -> None:
+def test_a_pause_longer_than_six_hours_is_not_waited_for() -> None:
     far = add_failure(None, until(NOW + timedelta(hours=9)), NOW)
     assert exceeds_max_backoff(far)
     assert "about 9 hours" in failed_notice(far, NOW)
@@ -96,7 +96,7 @@ def test_a_pause_is_not_waited_for_longer_than_six_hours() -> None:
 
 
 @pytest.mark.behaviour("RU-04")
-def test_a_container_that_names_the_last_moment_of_all_is_not_waited_for() -> None:
+def test_a_retry_time_at_the_end_of_time_is_not_waited_for() -> None:
     never = until(datetime.max.replace(tzinfo=UTC))
     failures = update_failures(None, [ack("t1", 1, never), ack("t2", 2, never)], NOW)
     assert failures is not None
@@ -105,7 +105,7 @@ def test_a_container_that_names_the_last_moment_of_all_is_not_waited_for() -> No
 
 
 @pytest.mark.behaviour("RU-04")
-def test_the_messages_of_one_turn_are_one_failure_and_a_completed_turn_ends_them_all() -> None:
+def test_messages_of_one_turn_are_one_failure_and_a_completed_turn_resets_the_count() -> None:
     failed = update_failures(None, [ack("t1", 1, LIMITED), ack("t1", 2, LIMITED)], NOW)
     assert failed is not None
     assert failed.count == 1
@@ -116,7 +116,7 @@ def test_the_messages_of_one_turn_are_one_failure_and_a_completed_turn_ends_them
 
 
 @pytest.mark.behaviour("RU-04")
-def test_each_chat_hears_once_why_it_waits_and_a_hiccup_is_not_worth_a_word() -> None:
+def test_each_chat_is_notified_once_of_a_pause_and_not_of_a_single_short_failure() -> None:
     waiting = [message(2, "a"), message(4, "a"), message(6, "b"), message(8, None)]
     first, second = repeated(OVERLOADED, 2)
     assert messages_to_notify(first, waiting) == []
@@ -137,7 +137,7 @@ def test_each_chat_hears_once_why_it_waits_and_a_hiccup_is_not_worth_a_word() ->
     assert backoff_notice(limited, NOW) == "I am limited. I keep your message and try again in about 1 minute."
 
 
-def test_other_failures_hold_up_nothing() -> None:
+def test_other_errors_cause_no_backoff() -> None:
     failed = add_failure(None, TRANSIENT, NOW)
     assert failed.held_until is None
     assert not failed.is_holding(NOW)
@@ -146,7 +146,7 @@ def test_other_failures_hold_up_nothing() -> None:
 
 
 @pytest.mark.behaviour("RU-04")
-def test_each_turn_that_fails_counts_and_half_an_hour_after_the_pause_it_is_another_trouble() -> None:
+def test_every_failed_turn_counts_and_half_an_hour_after_the_pause_a_new_incident_begins() -> None:
     twice = update_failures(None, [ack("t1", 1, OVERLOADED), ack("t2", 2, OVERLOADED)], NOW)
     assert twice is not None
     assert twice.count == 2
@@ -160,7 +160,7 @@ def test_each_turn_that_fails_counts_and_half_an_hour_after_the_pause_it_is_anot
 
 
 @pytest.mark.behaviour("RU-04")
-def test_pauses_double_and_a_provider_that_says_now_is_given_half_of_one() -> None:
+def test_pauses_double_and_a_request_for_an_immediate_retry_halves_them() -> None:
     pauses = [(one.held_until - one.latest_at).total_seconds() for one in repeated(OVERLOADED, 9) if one.held_until]
     assert pauses == [5, 10, 20, 40, 80, 160, 320, 640, 900]
     first = add_failure(None, until(NOW), NOW)
@@ -168,7 +168,7 @@ def test_pauses_double_and_a_provider_that_says_now_is_given_half_of_one() -> No
 
 
 @pytest.mark.behaviour("RU-04")
-def test_exactly_six_hours_are_waited_for() -> None:
+def test_a_pause_of_exactly_six_hours_is_waited_for() -> None:
     known = add_failure(None, until(NOW + MAX_TOTAL_BACKOFF), NOW)
     assert not exceeds_max_backoff(known)
     assert failed_notice(known, NOW).endswith("I tried for about 1 minute and stopped. Please ask me again later.")
@@ -177,7 +177,7 @@ def test_exactly_six_hours_are_waited_for() -> None:
 
 
 @pytest.mark.behaviour("RU-04")
-def test_who_only_rides_along_and_what_is_for_the_runner_is_told_nothing() -> None:
+def test_context_and_control_messages_cause_no_notice() -> None:
     limited = add_failure(None, LIMITED, NOW)
     aside = replace(message(2, "a"), trigger=False)
     order = replace(message(4, "b"), kind=InKind.CONTROL)
@@ -188,6 +188,6 @@ def test_who_only_rides_along_and_what_is_for_the_runner_is_told_nothing() -> No
     ("minutes", "words"),
     [(90, "90 minutes"), (99, "99 minutes"), (100, "2 hours"), (47 * 60, "47 hours"), (48 * 60, "2 days")],
 )
-def test_a_pause_is_told_in_minutes_hours_or_days(minutes: int, words: str) -> None:
+def test_a_pause_is_described_in_minutes_hours_or_days(minutes: int, words: str) -> None:
     known = add_failure(None, until(NOW + timedelta(minutes=minutes)), NOW)
     assert backoff_notice(known, NOW) == f"I am limited. I keep your message and try again in about {words}."

@@ -1,4 +1,4 @@
-"""Where the host's notices stand in the ledger: a lane sends the lowest number first."""
+"""The sequence numbers of host notices: a queue sends the lowest number first."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ def number_of(message: int, number: int) -> int:
         unique_by=lambda x: x[0],
     )
 )
-def test_what_is_said_about_a_later_message_comes_later(notices: list[tuple[int, int]]) -> None:
+def test_notices_about_later_messages_come_later(notices: list[tuple[int, int]]) -> None:
     numbers = [number_of(message, number) for message, number in sorted(notices)]
     assert all(one < other for one, other in pairwise(numbers))
     assert all(-8 * 10**18 < number < 0 for number in numbers), "where a pause lets them through"
 
 
 @pytest.mark.behaviour("DL-07")
-def test_that_a_message_was_given_up_is_the_last_that_is_said_about_it() -> None:
+def test_the_notice_of_failure_comes_after_all_other_notices_about_a_message() -> None:
     """Not "I tried and stopped" first, and then "I keep your message and try again"."""
     earlier = [number_of(2, number) for number in (0, 1, 1000, NO_CONTAINER_NOTICE, MODEL_HELD_NOTICE, OVERDUE_NOTICE)]
     assert len({*earlier}) == len(earlier)
@@ -65,7 +65,7 @@ def test_that_a_message_was_given_up_is_the_last_that_is_said_about_it() -> None
 
 
 @pytest.mark.behaviour("DL-07")
-def test_what_is_said_about_events_and_answers_comes_after_it_and_before_the_agent() -> None:
+def test_notices_about_events_and_answers_come_after_message_notices_and_before_the_agent() -> None:
     of_message = notice_delivery(SESSION, Notice(message=MESSAGE, number=FAILED_NOTICE, text="x"), NOW)
     of_event = event_notice(SESSION.id, 7, ORIGIN, "x", NOW)
     of_answer = delivery_notice(replace(of_message, seq=12), "x", NOW)
@@ -74,7 +74,7 @@ def test_what_is_said_about_events_and_answers_comes_after_it_and_before_the_age
 
 
 @pytest.mark.behaviour("DL-07")
-def test_notices_of_an_older_nanohost_keep_their_places_as_of_today_with_their_attempts(tmp_path: Path) -> None:
+def test_migrated_notices_get_todays_sequence_numbers_and_keep_their_attempts(tmp_path: Path) -> None:
     database, backups = tmp_path / "nanohost.db", tmp_path / "backups"
     everything = load_migrations([shipped_root() / "migrations"])
     migrate(database, [each for each in everything if each.name < "0015"], backups=backups)
@@ -108,20 +108,20 @@ def test_notices_of_an_older_nanohost_keep_their_places_as_of_today_with_their_a
 
 
 @pytest.mark.parametrize("number", [1, 2, OVERDUE_NOTICE, MODEL_HELD_NOTICE, NO_CONTAINER_NOTICE, FAILED_NOTICE])
-def test_a_notice_is_known_as_trouble_and_the_answer_to_a_command_is_not(number: int) -> None:
+def test_a_notice_counts_as_an_error_notice_and_a_command_answer_does_not(number: int) -> None:
     assert is_error_notice(number_of(2, number))
     answer = number_of(2, COMMAND_ANSWER_NOTICE)
     assert is_notice(answer)
     assert not is_error_notice(answer)
 
 
-def test_what_an_agent_or_a_task_says_is_no_notice() -> None:
+def test_messages_of_an_agent_or_a_task_are_not_notices() -> None:
     for seq in (1, 3, MIN_SEQ, MIN_SEQ + 3):
         assert not is_notice(seq)
         assert not is_error_notice(seq)
 
 
-def test_what_is_about_an_event_or_a_delivery_is_trouble() -> None:
+def test_notices_about_events_and_deliveries_are_error_notices() -> None:
     entry = notice_delivery(SESSION, Notice(message=MESSAGE, number=1, text="x"), NOW)
     answer = replace(entry, seq=1)
     for told in (event_notice(SessionId("s"), 64, ORIGIN, "x", NOW), delivery_notice(answer, "x", NOW)):

@@ -1,4 +1,4 @@
-"""Carrying a pause out: in time, and also when the disk refuses to have it on record who was at work."""
+"""Carrying out a pause: in time, and also when the disk refuses the record of interrupted turns."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ FULL = "CREATE TRIGGER full BEFORE UPDATE ON paused BEGIN SELECT RAISE(FAIL, 'di
 
 @dataclass(slots=True)
 class FakeContainers:
-    """Remembers what it was told."""
+    """Records its calls."""
 
     done: list[str] = field(default_factory=list)
 
@@ -45,7 +45,7 @@ class FakeContainers:
 
 @dataclass(slots=True)
 class FakeDelivery:
-    """Delivery, as far as a pause asks it."""
+    """Delivery, as far as a pause uses it."""
 
     async def resume(self) -> None: ...
 
@@ -65,7 +65,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world: World) -> None:
+async def test_a_disk_that_refuses_the_record_does_not_prevent_turns_from_being_interrupted(world: World) -> None:
     keeper, clock = FakeContainers(), ManualClock()
     entered = record_events(world.store.bus, QueueHasWork)
     pausing = PauseService(
@@ -96,12 +96,12 @@ async def test_a_disk_that_refuses_the_record_keeps_no_turn_from_being_cut(world
 
 
 @pytest.mark.behaviour("SE-12")
-def test_a_turn_is_ended_within_two_seconds_however_deaf_its_runner_is() -> None:
+def test_an_unresponsive_runner_is_interrupted_within_two_seconds() -> None:
     assert READ_TIMEOUT_S + INTERRUPT_GRACE_S < 2, "a look at its file, then so long until SIGKILL"
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_resume_is_not_kept_waiting_by_a_disk_that_was_full(world: World) -> None:
+async def test_a_resume_is_not_delayed_by_a_disk_that_was_full(world: World) -> None:
     keeper, clock = FakeContainers(), ManualClock()
     pausing = PauseService(
         store=world.store,

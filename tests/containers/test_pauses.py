@@ -1,4 +1,4 @@
-"""How long a session waits after failures."""
+"""How long a session waits after failed starts."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from nanohost.model import SessionId
 SESSION, OTHER = SessionId("s1"), SessionId("s2")
 
 
-def test_pauses_grow_from_none_to_five_minutes_and_touch_nobody_else() -> None:
+def test_start_pauses_grow_from_zero_to_five_minutes_for_their_session_only() -> None:
     pauses = StartBackoff()
     waits = []
     for in_a_row in range(1, 10):
@@ -18,7 +18,7 @@ def test_pauses_grow_from_none_to_five_minutes_and_touch_nobody_else() -> None:
     assert pauses.can_start(OTHER, now=100.0)
 
 
-def test_a_pause_ends_with_its_time_or_with_something_done() -> None:
+def test_a_start_pause_ends_with_time_or_with_progress() -> None:
     pauses = StartBackoff()
     pauses.record_failure(SESSION, now=0.0)
     pauses.record_failure(SESSION, now=0.0)

@@ -1,4 +1,4 @@
-"""A keeper at rest: it starts nothing, ends what runs, and nobody hears that they wait too long."""
+"""A paused container manager: it starts nothing, stops what runs, and nobody is told that their message is late."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from nanohost.db import paused
 from nanohost.runtimes.port import Container, ContainerSpec
 from tests.containers.harness import FakeRuntime, run_manager
 from tests.containers.test_manager import has_started, sweeping
-from tests.containers.test_watchdog import DEADLINE_S, found, told, watchdog
+from tests.containers.test_watchdog import DEADLINE_S, late_messages_found, sent_notices, watchdog
 from tests.support.invariants import wait_until
 
 
-class SlowToStart(FakeRuntime):
-    """A container is there when the test lets it come up."""
+class SlowToStartRuntime(FakeRuntime):
+    """A container is up when the test says so."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -32,7 +32,7 @@ class SlowToStart(FakeRuntime):
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_nothing_is_started_while_all_rests_and_all_that_waits_is_after_it(tmp_path: Path) -> None:
+async def test_nothing_starts_during_a_pause_and_everything_queued_starts_after_it(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench, sweeping(bench):
         bench.manager.pause()
         sessions = [await bench.add_session(name) for name in ("a", "b")]
@@ -47,7 +47,7 @@ async def test_nothing_is_started_while_all_rests_and_all_that_waits_is_after_it
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_runs_is_ended_and_comes_back_without_a_failure_to_its_name(tmp_path: Path) -> None:
+async def test_a_pause_stops_running_containers_without_a_failure_and_resume_restarts_them(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -62,8 +62,8 @@ async def test_what_runs_is_ended_and_comes_back_without_a_failure_to_its_name(t
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_container_that_is_just_starting_is_ended_as_soon_as_it_is_there(tmp_path: Path) -> None:
-    runtime = SlowToStart()
+async def test_a_container_still_starting_when_a_pause_begins_is_stopped_once_it_is_up(tmp_path: Path) -> None:
+    runtime = SlowToStartRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -77,10 +77,10 @@ async def test_a_container_that_is_just_starting_is_ended_as_soon_as_it_is_there
 
 
 @pytest.mark.behaviour("SE-12", "SE-07")
-async def test_a_container_that_came_up_after_the_pause_has_all_its_time_when_it_is_stopped_one_day(
+async def test_a_container_that_started_during_a_pause_has_its_full_grace_period_later(
     tmp_path: Path,
 ) -> None:
-    runtime = SlowToStart()
+    runtime = SlowToStartRuntime()
     async with run_manager(tmp_path, runtime) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -94,7 +94,7 @@ async def test_a_container_that_came_up_after_the_pause_has_all_its_time_when_it
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_nobody_is_told_that_it_takes_long_while_all_is_paused_nor_just_after_it(tmp_path: Path) -> None:
+async def test_no_message_counts_as_late_during_a_pause_or_just_after_it(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await bench.add_session("a")
         watches = watchdog(bench)
@@ -106,7 +106,7 @@ async def test_nobody_is_told_that_it_takes_long_while_all_is_paused_nor_just_af
             await paused.end(tx)
         await bench.clock.advance(DEADLINE_S - 1)
         await watches.check()
-        assert (await found(bench), await told(bench)) == ([], [])
+        assert (await late_messages_found(bench), await sent_notices(bench)) == ([], [])
         await bench.clock.advance(2)
         await watches.check()
-        assert len(await found(bench)) == 1
+        assert len(await late_messages_found(bench)) == 1

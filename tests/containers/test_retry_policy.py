@@ -1,4 +1,4 @@
-"""What becomes of a message when its turn ended, as a table."""
+"""The retry decision after a turn, as a table."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def after(seconds: float, notice: str | None = None) -> RetryMessage:
 
 
 def spared(seconds: float) -> RetryMessage:
-    """Tried again later, and the try counts for nothing."""
+    """A later retry that counts no attempt."""
     return RetryMessage(retry_at=NOW + timedelta(seconds=seconds), is_counted=False)
 
 
@@ -79,12 +79,12 @@ def spared(seconds: float) -> RetryMessage:
         (failed(ErrorClass.TRANSIENT, tries=-(2**62)), after(0)),
     ],
 )
-def test_each_ending_has_its_rule(said: Ack, wanted: RetryDecision | None) -> None:
+def test_each_ack_status_has_its_retry_decision(said: Ack, wanted: RetryDecision | None) -> None:
     assert decide(said, NOW, was_stopped=False) == wanted
 
 
 @pytest.mark.behaviour("SE-07")
-def test_a_container_that_died_allows_five_tries_with_growing_pauses() -> None:
+def test_a_crashed_container_allows_five_attempts_with_growing_pauses() -> None:
     abandoned = [decide(ack(AckStatus.ABANDONED, tries=tries), NOW, was_stopped=False) for tries in range(MAX_ATTEMPTS)]
     assert abandoned == [
         after(5),
@@ -100,7 +100,7 @@ def test_a_container_that_died_allows_five_tries_with_growing_pauses() -> None:
 
 @pytest.mark.behaviour("SE-07")
 @pytest.mark.parametrize("tries", [0, 4, 20])
-def test_who_was_stopped_by_us_is_tried_again_at_once(tries: int) -> None:
+def test_a_turn_stopped_by_the_host_is_retried_at_once(tries: int) -> None:
     assert decide(ack(AckStatus.ABANDONED, tries=tries), NOW, was_stopped=True) == RetryMessage(
         retry_at=NOW, is_counted=False
     )
@@ -108,28 +108,28 @@ def test_who_was_stopped_by_us_is_tried_again_at_once(tries: int) -> None:
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("sentence", ["", "  \n"])
-def test_a_failure_without_words_is_not_silence(sentence: str) -> None:
+def test_a_failure_without_a_sentence_still_gets_a_notice(sentence: str) -> None:
     error = TurnError(error_class=ErrorClass.PERMANENT, sentence=sentence)
     bare = replace(failed(), error=error)
     assert decide(bare, NOW, was_stopped=False) == CloseMessage(status="failed", notice=UNKNOWN_ERROR_NOTICE)
 
 
 def failures(**changes: object) -> TurnFailures:
-    """How a session stands whose model is limited for seven minutes."""
+    """The failures of a session whose model is limited for seven minutes."""
     error = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence=WORDS, retry_at=LATER)
     return replace(add_failure(None, error, NOW), **changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.behaviour("RU-04")
-def test_while_the_model_cannot_be_asked_a_message_waits_as_long_as_its_session() -> None:
-    """Its own error says less: another turn may have failed since, or gone well."""
+def test_during_model_backoff_a_message_waits_as_long_as_its_session() -> None:
+    """Its own error says less: another turn may have failed since, or succeeded."""
     limited = failed(ErrorClass.RATE_LIMITED)
     assert decide(limited, NOW, was_stopped=False, failures=failures()) == spared(7 * 60)
     assert decide(limited, NOW, was_stopped=False, failures=failures(until=None)) == spared(0)
 
 
 @pytest.mark.behaviour("RU-04")
-def test_a_message_whose_model_is_away_for_too_long_is_given_up_with_words() -> None:
+def test_a_message_whose_model_is_unavailable_for_too_long_fails_with_a_notice() -> None:
     away = failures(until=NOW + timedelta(hours=9))
     given = decide(failed(ErrorClass.OVERLOADED), NOW, was_stopped=False, failures=away)
     assert given == CloseMessage(status="failed", notice=failed_notice(away, NOW))

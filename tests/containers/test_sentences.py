@@ -1,4 +1,4 @@
-"""What people are told when no container can answer."""
+"""The notices that people get when no container can answer."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.session_values import SESSION
 
 
 @pytest.mark.behaviour("SE-09")
-def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> None:
+def test_a_runtime_problem_is_reported_with_its_remedy() -> None:
     told = start_failure_notice(RuntimeUnavailable("bubblewrap is not installed.", hint="apt-get install bubblewrap"))
     assert "bubblewrap is not installed. I keep" in told
     assert "apt-get install bubblewrap" in told
@@ -43,19 +43,19 @@ def test_what_is_wrong_with_the_machine_is_said_and_what_to_do_about_it() -> Non
         (PENDING_NOTICE, "nanohost status"),
     ],
 )
-def test_in_the_owners_own_terminal_it_is_said_what_to_type(sentence: str, do: str) -> None:
+def test_a_notice_in_the_owners_terminal_includes_the_command_to_type(sentence: str, do: str) -> None:
     assert with_operator_hint(sentence) == f"{sentence} In this terminal that is you: {do}"
 
 
 @pytest.mark.parametrize(
     "sentence", [REPEATED_CRASH_NOTICE, "I cannot. (For the operator: apt-get install bubblewrap)"]
 )
-def test_what_says_itself_what_to_do_is_left_as_it_is(sentence: str) -> None:
+def test_a_sentence_with_its_own_hint_is_left_unchanged(sentence: str) -> None:
     assert with_operator_hint(sentence) == sentence
 
 
 @pytest.mark.parametrize(("channel", "is_told"), [("terminal", True), ("telegram", False)])
-def test_only_who_writes_in_the_terminal_is_told_commands(channel: str, is_told: bool) -> None:
+def test_commands_are_included_only_in_notices_to_the_terminal(channel: str, is_told: bool) -> None:
     origin = Origin(channel_type=channel, instance="default", platform_id="local")
     entry = event_notice(SESSION.id, 1, origin, START_FAILURE_NOTICE, datetime(2026, 3, 1, tzinfo=UTC))
     assert ("nanohost status" in entry.content) is is_told
@@ -70,10 +70,10 @@ def test_only_who_writes_in_the_terminal_is_told_commands(channel: str, is_told:
         ValueError("a mistake of ours in /srv"),
     ],
 )
-def test_nobody_is_told_a_path_of_this_machine(error: Exception) -> None:
+def test_a_notice_never_contains_a_host_path(error: Exception) -> None:
     assert start_failure_notice(error) == START_FAILURE_NOTICE
 
 
-def test_a_hint_that_names_a_path_stays_in_the_log() -> None:
+def test_a_hint_with_a_path_stays_in_the_log() -> None:
     error: NanohostError = SpawnError("No free link", hint="rm -r /tmp/nanohost-0")
     assert "/" not in start_failure_notice(error)

@@ -1,4 +1,4 @@
-"""Who gets a container, and whose is taken away for it."""
+"""Which session gets a container, and whose is evicted for it."""
 
 from __future__ import annotations
 
@@ -25,31 +25,31 @@ def slots(most: int, *living: Slot, waiting: tuple[SessionId, ...] = ()) -> Cont
     return made
 
 
-class Compared(str):
-    """A name that counts how often it is compared."""
+class CountedSessionId(str):
+    """A session id that counts its comparisons."""
 
     compared = 0
 
     def __eq__(self, other: object) -> bool:
-        Compared.compared += 1
+        CountedSessionId.compared += 1
         return str.__eq__(self, other)
 
     __hash__ = str.__hash__
 
 
-def test_to_ask_again_costs_the_same_however_many_wait() -> None:
-    """The sweep asks for each session that has work."""
+def test_queueing_a_session_again_costs_the_same_for_any_queue_length() -> None:
+    """The sweep queues each session with work."""
     made, many = slots(2), 1_000
     for _ in range(2):
         for number in range(many):
-            made.enqueue(SessionId(Compared(number)))
-            assert made.is_queued(SessionId(Compared(number)))
+            made.enqueue(SessionId(CountedSessionId(number)))
+            assert made.is_queued(SessionId(CountedSessionId(number)))
     assert len(made.queued()) == many
-    assert Compared.compared < 10 * many
+    assert CountedSessionId.compared < 10 * many
 
 
 @pytest.mark.behaviour("SE-04")
-def test_who_waits_is_served_in_order_of_arrival_and_asks_once() -> None:
+def test_queued_sessions_are_served_in_order_of_arrival_and_queued_once() -> None:
     made = slots(2, waiting=(ONE, TWO, ONE, THREE))
     assert made.queued() == (ONE, TWO, THREE)
     assert made.next_startable() == ONE
@@ -62,7 +62,7 @@ def test_who_waits_is_served_in_order_of_arrival_and_asks_once() -> None:
 
 
 @pytest.mark.behaviour("SE-01")
-def test_a_session_waits_until_its_old_container_is_gone_and_lets_others_pass() -> None:
+def test_a_session_waits_for_its_old_container_to_end_and_lets_others_pass() -> None:
     made = slots(3, slot(ONE, state=SlotState.STOPPING), waiting=(ONE, TWO))
     assert made.next_startable() == TWO
     assert made.next_startable() is None
@@ -70,13 +70,13 @@ def test_a_session_waits_until_its_old_container_is_gone_and_lets_others_pass() 
     assert made.next_startable() == ONE
 
 
-def test_nobody_is_evicted_while_there_is_room_or_nobody_waits() -> None:
+def test_no_container_is_evicted_while_there_is_a_free_slot_or_an_empty_queue() -> None:
     assert slots(2, slot(ONE), waiting=(TWO,)).eviction_candidate() is None
     assert slots(1, slot(ONE)).eviction_candidate() is None
 
 
 @pytest.mark.behaviour("SE-04", "SE-05")
-def test_the_one_that_was_idle_the_longest_makes_room() -> None:
+def test_the_longest_idle_container_is_evicted() -> None:
     made = slots(2, slot(ONE, touched=2.0), slot(TWO, touched=1.0), waiting=(THREE,))
     evicted = made.eviction_candidate()
     assert evicted is not None
@@ -93,18 +93,18 @@ def test_the_one_that_was_idle_the_longest_makes_room() -> None:
     ],
     ids=["busy", "starting", "stopping"],
 )
-def test_who_works_comes_or_goes_is_neither_evicted_nor_idle(living: Slot) -> None:
+def test_a_busy_starting_or_stopping_container_is_neither_evicted_nor_idle(living: Slot) -> None:
     made = slots(1, living, waiting=(TWO,))
     assert made.eviction_candidate() is None
     assert made.idle_since(100.0) == []
 
 
-def test_one_at_a_time_is_evicted() -> None:
+def test_one_container_is_evicted_at_a_time() -> None:
     made = slots(2, slot(ONE, state=SlotState.STOPPING), slot(TWO), waiting=(THREE,))
     assert made.eviction_candidate() is None
 
 
 @pytest.mark.behaviour("SE-05")
-def test_idle_is_who_has_done_nothing_since_a_moment() -> None:
+def test_a_slot_without_activity_since_a_moment_is_idle() -> None:
     made = slots(3, slot(ONE, touched=1.0), slot(TWO, touched=5.0), slot(THREE, touched=6.0))
     assert [one.session_id for one in made.idle_since(5.0)] == [ONE, TWO]

@@ -1,4 +1,4 @@
-"""When a container is stuck, as a table, and how what was seen of it adds up."""
+"""When a container is stuck, as a table, and how observations are accumulated."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ IDLE = ProgressSample(claims=0, fingerprint=1, state={})
         ),
     ],
 )
-def test_each_sign_has_its_limit_and_its_reason(signs: HealthSignals, reason: str | None, says: str) -> None:
+def test_each_health_sign_has_its_limit_and_reason(signs: HealthSignals, reason: str | None, says: str) -> None:
     found = evaluate(signs, LIMITS)
     if reason is None:
         assert found == Healthy()
@@ -71,7 +71,7 @@ def test_each_sign_has_its_limit_and_its_reason(signs: HealthSignals, reason: st
 def watched(
     *looks: tuple[float, int, ProgressSample | None], due: bool = False, busy: bool = True, refused: str = ""
 ) -> HealthSignals:
-    """Looks at (time, heartbeat, what was seen); the container was started at 0 with heartbeat 0."""
+    """The signs after observations of (time, heartbeat, progress); the container was started at 0 with heartbeat 0."""
     progress = ProgressTracker((0, 1), 0.0)
     for now, beat, seen in looks:
         progress.update((beat, 1), seen, now, is_due=due, is_busy=busy, read_error=refused)
@@ -79,14 +79,14 @@ def watched(
 
 
 @pytest.mark.behaviour("SE-06")
-def test_silence_is_what_was_watched_since_the_heartbeat_changed() -> None:
+def test_heartbeat_age_is_the_time_observed_since_the_heartbeat_changed() -> None:
     assert watched((10, 0, IDLE), (20, 0, IDLE)) == replace(WELL, has_heartbeat=False, heartbeat_age_s=20)
     assert watched((10, 5, IDLE), (20, 5, IDLE), (30, 5, IDLE)) == replace(WELL, heartbeat_age_s=20)
     assert watched((10, 5, IDLE), (20, 5, IDLE), (30, 6, IDLE)) == WELL
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_clock_that_goes_back_is_a_heartbeat_and_a_host_that_slept_holds_nothing_against_anybody() -> None:
+def test_a_clock_set_back_counts_as_a_heartbeat_and_a_sleeping_host_blames_no_container() -> None:
     assert watched((10, 5000, IDLE), (20, 3, IDLE)) == WELL
     slept = watched((10, 5, WORKS), (9 * 3600, 5, WORKS), due=True)
     assert slept == replace(WELL, heartbeat_age_s=MAX_STEP_S, stalled_s=MAX_STEP_S)
@@ -94,7 +94,7 @@ def test_a_clock_that_goes_back_is_a_heartbeat_and_a_host_that_slept_holds_nothi
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_turn_is_quiet_until_it_shows_something_and_who_does_not_work_is_never_quiet() -> None:
+def test_a_turn_is_silent_until_it_makes_progress_and_an_idle_runner_is_never_silent() -> None:
     assert watched((10, 1, WORKS), (20, 2, WORKS), (30, 3, WORKS)).stalled_s == 20
     assert watched((10, 1, WORKS), (20, 2, WORKS), (30, 3, replace(WORKS, fingerprint=2))).stalled_s == 0
     assert watched((10, 1, IDLE), (20, 2, IDLE), (30, 3, IDLE), busy=False).stalled_s == 0
@@ -102,7 +102,7 @@ def test_a_turn_is_quiet_until_it_shows_something_and_who_does_not_work_is_never
 
 
 @pytest.mark.behaviour("SE-06")
-def test_what_is_due_counts_only_while_nothing_is_claimed_and_the_file_can_be_read() -> None:
+def test_due_messages_count_as_unclaimed_only_with_a_readable_file_and_no_claim() -> None:
     assert watched((10, 1, IDLE), (20, 2, IDLE), due=True).unclaimed_s == 20
     assert watched((10, 1, IDLE), (20, 2, WORKS), due=True).unclaimed_s == 0
     assert watched((10, 1, IDLE), (20, 2, None), due=True).unclaimed_s == 0
@@ -114,7 +114,7 @@ def test_what_is_due_counts_only_while_nothing_is_claimed_and_the_file_can_be_re
     ("said", "believed"),
     [("600", 600), ("", 0), ("for ever", 0), ("nan", 0), ("-5", 0), ("inf", MAX_TOOL_S), ("1e300", MAX_TOOL_S)],
 )
-def test_a_tool_is_believed_as_far_as_it_makes_sense(said: str, believed: float) -> None:
+def test_a_reported_tool_is_accepted_within_plausible_limits(said: str, believed: float) -> None:
     state = {"tool": "Ba\x1b[2Jsh" + "x" * 100, "tool_timeout_s": said}
     signs = watched((10, 1, replace(WORKS, state=state)))
     assert signs.tool_timeout_s == believed
@@ -134,24 +134,24 @@ def test_a_tool_is_believed_as_far_as_it_makes_sense(said: str, believed: float)
         ("soon", False),
     ],
 )
-def test_a_limit_is_believed_until_a_little_after_its_time(until: str, believed: bool) -> None:
+def test_a_rate_limit_is_accepted_until_shortly_after_its_time(until: str, believed: bool) -> None:
     state = {"state": "turn", "rate_limited_until": until}
     assert watched((10, 1, replace(WORKS, state=state))).is_rate_limited is believed
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_turn_waits_for_a_person_as_long_as_its_tool_is_in_flight() -> None:
+def test_a_turn_may_wait_for_a_person_only_while_its_tool_runs() -> None:
     assert watched((10, 1, replace(WORKS, state={"tool": "ask", "waiting": "person"}))).is_waiting_for_user
     assert not watched((10, 1, replace(WORKS, state={"waiting": "person"}))).is_waiting_for_user
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_file_is_refused_for_good_when_it_was_refused_twice_in_a_row() -> None:
+def test_a_file_is_unreadable_once_it_was_refused_twice_in_a_row() -> None:
     assert watched((10, 1, None), refused="a link").read_error == ""
     assert watched((10, 1, None), (20, 2, None), refused="a link").read_error == "a link"
 
 
 @pytest.mark.behaviour("SE-06")
-def test_a_container_that_beats_and_never_makes_its_outbound_claims_nothing() -> None:
+def test_a_container_with_a_heartbeat_but_no_outbound_file_claims_nothing() -> None:
     signs = watched((10, 1, None), (20, 2, None), due=True)
     assert signs.unclaimed_s == 20

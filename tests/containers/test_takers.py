@@ -1,4 +1,4 @@
-"""Several hear of the same acks: the lane of a session's acks, who buries its container, who adopts it."""
+"""Several callers process the same acks: the worker of a session, whoever reaps its container, whoever adopts it."""
 
 from __future__ import annotations
 
@@ -39,8 +39,8 @@ def _runner(bench: ContainerManagerHarness, session: Session) -> OutboundWriter:
     return OutboundWriter(bench.mailboxes.layout(session).outbound_db, container_id=LeaseId("l1"))
 
 
-async def _fails(bench: ContainerManagerHarness, session: Session, error_class: ErrorClass) -> None:
-    """The turn over the session's message has ended so."""
+async def _fail_turn(bench: ContainerManagerHarness, session: Session, error_class: ErrorClass) -> None:
+    """End the turn over the session's message with this error class."""
     row = await bench.mailboxes.read_inbound(session, lambda box: box.find(f"m-{session.group_folder}"))
     assert row is not None
     error = TurnError(error_class=error_class, sentence=WORDS)
@@ -52,42 +52,42 @@ async def _fails(bench: ContainerManagerHarness, session: Session, error_class: 
     runner.close()
 
 
-async def _told(bench: ContainerManagerHarness) -> list[str]:
+async def _notices(bench: ContainerManagerHarness) -> list[str]:
     return [row["content"] for row in await bench.store.fetch_all("SELECT content FROM deliveries")]
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_comes_with_an_old_view_of_a_session_counts_nothing_again(tmp_path: Path) -> None:
+async def test_processing_acks_with_a_stale_session_counts_no_failure_again(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         before = await bench.add_session("c1")
-        await _fails(bench, before, ErrorClass.OVERLOADED)
+        await _fail_turn(bench, before, ErrorClass.OVERLOADED)
         for _ in range(2):
             await _taker(bench).process(before.id)
         found = await turn_failures.find(bench.store, before.id)
         assert found is not None
-        assert (found.count, await _told(bench)) == (1, [])
+        assert (found.count, await _notices(bench)) == (1, [])
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_failure_counts_once_though_another_takes_it_over_after_we_looked(tmp_path: Path) -> None:
-    """A hiccup is not worth a word; counted twice it would be said. What is on record decides, and no lock of ours."""
+async def test_a_failure_counts_once_when_another_worker_processes_it_in_between(tmp_path: Path) -> None:
+    """A single short failure causes no notice; counted twice it would. The recorded rows decide, and no lock."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        await _fails(bench, session, ErrorClass.OVERLOADED)
+        await _fail_turn(bench, session, ErrorClass.OVERLOADED)
         files = InterleavedMailboxes(bench.mailboxes)
         files.after_read = lambda: _taker(bench).process(session.id)
         await _taker(bench, files).process(session.id)
         found = await turn_failures.find(bench.store, session.id)
         assert found is not None
-        assert (found.count, await _told(bench)) == (1, [])
+        assert (found.count, await _notices(bench)) == (1, [])
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_so(tmp_path: Path) -> None:
+async def test_a_backoff_shortened_while_acks_are_processed_stays_short(tmp_path: Path) -> None:
     """The clock was set back in between: written as it was read, the pause would last an hour too long."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        await _fails(bench, session, ErrorClass.RATE_LIMITED)
+        await _fail_turn(bench, session, ErrorClass.RATE_LIMITED)
         taker = _taker(bench)
         await taker.process(session.id)
         files = InterleavedMailboxes(bench.mailboxes)
@@ -108,19 +108,19 @@ async def test_a_pause_that_is_brought_forward_while_acks_are_taken_over_stays_s
         assert found.held_until == START
 
 
-async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path: Path) -> None:
-    """What one of them remembers of a session must not be older than what the other one wrote."""
+async def test_two_ack_workers_of_one_session_run_one_after_the_other(tmp_path: Path) -> None:
+    """What one of them caches of a session must not be older than what the other wrote."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, other = await bench.add_session("c1"), await bench.add_session("c2")
         for one in (session, other):
-            await _fails(bench, one, ErrorClass.OVERLOADED)
+            await _fail_turn(bench, one, ErrorClass.OVERLOADED)
         files = InterleavedMailboxes(bench.mailboxes)
         taker = _taker(bench, files)
         second: list[asyncio.Task[object]] = []
 
         async def another_comes() -> None:
             second.append(asyncio.create_task(taker.process(session.id)))
-            await taker.process(other.id)  # waits for nobody
+            await taker.process(other.id)  # does not wait for the session
 
         files.after_read = another_comes
         await taker.process(session.id)
@@ -130,8 +130,9 @@ async def test_two_who_take_over_for_one_session_go_one_after_the_other(tmp_path
 
 
 @pytest.mark.behaviour("SE-07")
-async def test_a_turn_that_ended_just_before_its_container_went_is_not_run_again(tmp_path: Path) -> None:
-    """It was under way when we looked, and its container was gone when we judged: both are true, and it is done."""
+async def test_a_turn_that_ended_just_before_its_container_stopped_is_not_run_again(tmp_path: Path) -> None:
+    """The turn was running at the first read, and its container was gone at the decision: both are true, and it is
+    done."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         row = await bench.mailboxes.read_inbound(session, lambda box: box.find("m-c1"))

@@ -1,4 +1,4 @@
-"""Nobody is left in silence: each cause for which a message comes to nothing, and who hears of it."""
+"""Every message gets an answer or an error: each cause of a late message, and who is notified."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ from nanohost.runtimes.port import Container, ContainerSpec
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import ErrorClass, TurnError, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
-from tests.containers.test_manager import has_started, pass_looks, runs, takes
+from tests.containers.test_manager import claim_due, has_started, open_runner, pass_looks
 from tests.support.invariants import wait_until
 
 DEADLINE_S = 900.0
@@ -57,17 +57,17 @@ def watchdog(bench: ContainerManagerHarness) -> Watchdog:
     )
 
 
-async def told(bench: ContainerManagerHarness) -> list[str]:
+async def sent_notices(bench: ContainerManagerHarness) -> list[str]:
     rows = await bench.store.fetch_all("SELECT content FROM deliveries WHERE seq < 0 ORDER BY created_at")
     return [json.loads(row["content"])["text"] for row in rows]
 
 
-async def found(bench: ContainerManagerHarness) -> list[LateMessage]:
+async def late_messages_found(bench: ContainerManagerHarness) -> list[LateMessage]:
     return list((await late_messages.list_known(bench.store)).values())
 
 
 async def delivered(bench: ContainerManagerHarness) -> None:
-    """What was told has come to the people."""
+    """Mark the notices as delivered."""
     async with bench.store.transaction() as tx:
         await tx.execute("UPDATE deliveries SET status = 'sent'")
 
@@ -76,7 +76,7 @@ async def delivered(bench: ContainerManagerHarness) -> None:
 
 
 async def nothing_is_started(bench: ContainerManagerHarness) -> None:
-    """A wake that went nowhere, and a sweep that does not sweep."""
+    """A wake without effect, and no sweep."""
     await bench.add_session("a")
     await bench.clock.advance(DEADLINE_S + 1)
 
@@ -97,7 +97,7 @@ async def its_container_takes_nothing(bench: ContainerManagerHarness) -> None:
 
 
 async def one_that_is_gone_claims_it(bench: ContainerManagerHarness) -> None:
-    """What a container of before is on record with is no turn that goes on."""
+    """A recorded turn of an earlier container does not count as running."""
     await its_container_takes_nothing(bench)
     await wait_until(
         lambda: not bench.manager._start_workers.active_count() and not bench.manager._ack_workers.active_count()
@@ -114,8 +114,8 @@ async def its_turn_shows_nothing(bench: ContainerManagerHarness) -> None:
     bench.manager.wake(session.id)
     await wait_until(partial(has_started, bench, 1))
     await wait_until(lambda: not bench.manager._start_workers.active_count())
-    with closing(runs(bench, session)) as runner:
-        await takes(bench, session, runner)
+    with closing(open_runner(bench, session)) as runner:
+        await claim_due(bench, session, runner)
     await pass_looks(bench, session, DEADLINE_S + 30, beating=True)
 
 
@@ -184,14 +184,14 @@ async def the_channel_is_down(bench: ContainerManagerHarness) -> None:
 
 
 async def closed(bench: ContainerManagerHarness, session: Session) -> None:
-    """The session's own message is out of the way."""
+    """Close the session's own message."""
     await bench.mailboxes.update(session, lambda box: box.close("m-a", "completed"))
     async with bench.store.transaction() as tx:
         await sessions.replace_due(tx, session.id, expected=session.due_at, due=None)
 
 
 async def event(bench: ContainerManagerHarness, session: Session, outcome: RouteOutcome | None) -> EventId:
-    """An event of a chat that is wired; None: routing has not come to it."""
+    """An event of a wired chat; None: it is not routed yet."""
     chat, now = ChatKey("fake", "default", "a"), bench.clock.now()
     group = await messaging_groups.find(bench.store, channel_type="fake", instance="default", platform_id="a")
     assert group is not None
@@ -268,21 +268,21 @@ async def answer(
         (the_channel_is_down, "undelivered", None),
     ],
 )
-async def test_whatever_the_cause_the_person_hears_once_and_the_operator_as_long_as_it_lasts(
+async def test_a_late_message_is_notified_once_and_listed_for_the_operator_while_it_lasts(
     tmp_path: Path, fault: Fault, cause: str, words: str | None
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime(), max_containers=1) as bench:
         await fault(bench)
         for _ in range(3):
             await watchdog(bench).check()
-            assert await told(bench) == [] if words is None else [words]
-            [one] = await found(bench)
+            assert await sent_notices(bench) == [] if words is None else [words]
+            [one] = await late_messages_found(bench)
             assert (one.cause, one.platform_id, one.notified) == (cause, "a", words is not None)
             assert one.sentence
 
 
 @pytest.mark.behaviour("SE-09")
-async def test_who_was_told_that_no_container_starts_is_not_told_again(tmp_path: Path) -> None:
+async def test_a_chat_told_that_no_container_starts_is_not_notified_again(tmp_path: Path) -> None:
     async with run_manager(tmp_path, NoEngine()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
@@ -290,10 +290,10 @@ async def test_who_was_told_that_no_container_starts_is_not_told_again(tmp_path:
         await delivered(bench)
         await bench.clock.advance(DEADLINE_S + 1)
         await watchdog(bench).check()
-        [one] = await found(bench)
+        [one] = await late_messages_found(bench)
         assert (one.cause, one.notified) == ("no container", True)
         assert "engine" in one.sentence
-        assert len(await told(bench)) == 1
+        assert len(await sent_notices(bench)) == 1
 
 
 # --- what is not late
@@ -304,11 +304,11 @@ async def test_a_message_is_not_late_before_its_deadline(tmp_path: Path) -> None
         await bench.add_session("a")
         await bench.clock.advance(DEADLINE_S - 1)
         await watchdog(bench).check()
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_that_is_to_be_sent_later_is_late_after_that_time_only(tmp_path: Path) -> None:
+async def test_a_message_for_later_is_late_only_after_its_time(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await closed(bench, session)
@@ -316,38 +316,38 @@ async def test_a_message_that_is_to_be_sent_later_is_late_after_that_time_only(t
         await answer(bench, session, DeliveryStatus.PENDING, not_before=at)
         await bench.clock.advance(86_400 + DEADLINE_S - 1)
         await watchdog(bench).check()
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
         await bench.clock.advance(2)
         await watchdog(bench).check()
-        assert [(one.cause, one.since) for one in await found(bench)] == [("undelivered", at)]
+        assert [(one.cause, one.since) for one in await late_messages_found(bench)] == [("undelivered", at)]
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_turn_that_shows_something_now_and_then_is_never_late(tmp_path: Path) -> None:
+async def test_a_turn_that_makes_progress_is_never_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
         await wait_until(lambda: not bench.manager._start_workers.active_count())
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             for step in range(4):
                 await pass_looks(bench, session, 600, beating=True)
                 runner.set_progress({"state": "turn", "step": str(step)})
             await pass_looks(bench, session, 20, beating=True)
             await watchdog(bench).check()
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_knows_that_the_model_is_limited_is_not_told_that_it_takes_long(tmp_path: Path) -> None:
+async def test_a_message_in_a_notified_model_backoff_is_not_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         bench.manager.wake(session.id)
         await wait_until(partial(has_started, bench, 1))
         await wait_until(lambda: not bench.manager._start_workers.active_count())
-        with closing(runs(bench, session)) as runner:
-            await takes(bench, session, runner)
+        with closing(open_runner(bench, session)) as runner:
+            await claim_due(bench, session, runner)
             at = bench.clock.now() + timedelta(seconds=DEADLINE_S + 30)
             limited = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="Limited.", retry_at=at)
             end = TurnEnd(turn_id="t", messages=(), usage=Usage(), error=limited)
@@ -357,22 +357,22 @@ async def test_who_knows_that_the_model_is_limited_is_not_told_that_it_takes_lon
         await delivered(bench)
         await bench.clock.advance(DEADLINE_S + 1)
         await watchdog(bench).check()
-        assert await found(bench) == []
-        assert len(await told(bench)) == 1
+        assert await late_messages_found(bench) == []
+        assert len(await sent_notices(bench)) == 1
 
 
-async def test_what_is_settled_is_late_no_more(tmp_path: Path) -> None:
+async def test_a_closed_message_is_no_longer_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await nothing_is_started(bench)
         await watchdog(bench).check()
-        assert len(await found(bench)) == 1
+        assert len(await late_messages_found(bench)) == 1
         [session] = [one async for one in sessions.iter_all(bench.store.reports)]
         await closed(bench, session)
         await watchdog(bench).check()
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
 
 
-async def test_several_late_messages_of_a_chat_are_one_sentence_and_each_chat_gets_its_own(tmp_path: Path) -> None:
+async def test_several_late_messages_of_a_chat_cause_one_notice_for_that_chat(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         for id, chat in (("m2", "a"), ("m3", "b")):
@@ -382,21 +382,21 @@ async def test_several_late_messages_of_a_chat_are_one_sentence_and_each_chat_ge
         await watchdog(bench).check()
         rows = await bench.store.fetch_all("SELECT platform_id FROM deliveries ORDER BY platform_id")
         assert [row["platform_id"] for row in rows] == ["a", "b"]
-        assert len(await found(bench)) == 3
+        assert len(await late_messages_found(bench)) == 3
 
 
-async def test_a_stranger_who_may_not_talk_to_the_agent_is_told_nothing(tmp_path: Path) -> None:
+async def test_an_unknown_sender_who_may_not_talk_gets_no_late_notice(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await it_was_set_aside(bench)
         async with bench.store.transaction() as tx:
             await tx.execute("UPDATE messaging_groups SET unknown_sender = 'strict'")
         await watchdog(bench).check()
-        [one] = await found(bench)
+        [one] = await late_messages_found(bench)
         assert not one.notified
-        assert await told(bench) == []
+        assert await sent_notices(bench) == []
 
 
-async def test_it_looks_for_ever_and_no_session_at_rest_is_looked_into(tmp_path: Path) -> None:
+async def test_the_watchdog_keeps_running_and_does_not_open_idle_sessions(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("a")
         await closed(bench, session)
@@ -410,6 +410,6 @@ async def test_it_looks_for_ever_and_no_session_at_rest_is_looked_into(tmp_path:
         watching = asyncio.create_task(dog.run())
         await bench.clock.wait_for_sleeper()
         await bench.clock.advance(DEADLINE_S + CHECK_INTERVAL_S)
-        assert await found(bench) == []
+        assert await late_messages_found(bench) == []
         watching.cancel()
         await asyncio.wait([watching])

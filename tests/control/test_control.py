@@ -28,7 +28,7 @@ from tests.support.template_home import opened_store
 
 
 class BrokenHost:
-    """A host whose report is a mistake of ours."""
+    """A host whose report raises an unexpected error."""
 
     def report(self) -> dict[str, Json]:
         raise ZeroDivisionError("oh")
@@ -48,7 +48,7 @@ class BrokenHost:
 
 @asynccontextmanager
 async def host(root: Path, *, live: BrokenHost | None = None) -> AsyncIterator[Home]:
-    """A home with its commands served."""
+    """A home whose commands are served."""
     home = Home(root)
     async with opened_store(home, durable=False) as store:
         context = CommandContext(home=home, settings=Settings(), clock=ManualClock(), store=store, host=live)
@@ -57,7 +57,7 @@ async def host(root: Path, *, live: BrokenHost | None = None) -> AsyncIterator[H
 
 
 async def says(home: Home, *lines: bytes) -> list[Any]:
-    """What a client of its own make is answered, line by line."""
+    """The answers to lines of a custom client."""
     with short_socket_path(home.control_socket) as path:
         reader, writer = await asyncio.open_unix_connection(path)
     answers = []
@@ -78,14 +78,14 @@ async def test_a_command_is_answered_with_its_result(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_refusal_comes_over_with_its_sentence_and_its_hint(tmp_path: Path) -> None:
+async def test_a_refusal_is_passed_on_with_its_sentence_and_hint(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
             await send_command(home, "agents get", {"folder": "main"})
         assert caught.value.hint == "nanohost agents create main"
 
 
-async def test_only_this_user_may_ask(tmp_path: Path) -> None:
+async def test_only_the_hosts_user_may_connect(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         assert home.control_socket.stat().st_mode & 0o777 == 0o600
 
@@ -105,7 +105,7 @@ async def test_only_this_user_may_ask(tmp_path: Path) -> None:
         b"[" * 100_000,
     ],
 )
-async def test_a_line_that_makes_no_sense_is_answered_and_the_next_one_works(tmp_path: Path, line: bytes) -> None:
+async def test_an_invalid_line_is_answered_and_the_next_one_works(tmp_path: Path, line: bytes) -> None:
     async with host(tmp_path) as home:
         refused, answered = await says(home, line, b'{"command": "agents list"}')
         assert (refused["ok"], refused["reason"], refused["sentence"]) == (False, "usage", "that is not a command")
@@ -113,7 +113,7 @@ async def test_a_line_that_makes_no_sense_is_answered_and_the_next_one_works(tmp
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_mistake_of_ours_is_told_and_logged_and_harms_nobody_else(tmp_path: Path) -> None:
+async def test_an_unexpected_error_is_reported_and_logged_and_affects_no_other_command(tmp_path: Path) -> None:
     async with host(tmp_path, live=BrokenHost()) as home:
         with capture_logs() as lines, pytest.raises(NanohostError, match="ZeroDivisionError") as caught:
             await send_command(home, "status", {})
@@ -122,14 +122,14 @@ async def test_a_mistake_of_ours_is_told_and_logged_and_harms_nobody_else(tmp_pa
         assert await send_command(home, "agents list", {}) == []
 
 
-async def test_many_ask_at_once_and_each_gets_its_own_answer(tmp_path: Path) -> None:
+async def test_simultaneous_commands_each_get_their_own_answer(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         folders = [f"g{number}" for number in range(20)]
         made = await asyncio.gather(*(send_command(home, "agents create", {"folder": folder}) for folder in folders))
         assert [group["folder"] for group in made] == folders
 
 
-async def test_a_client_that_leaves_halfway_harms_nobody(tmp_path: Path) -> None:
+async def test_a_client_that_disconnects_midway_affects_nobody(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         with short_socket_path(home.control_socket) as path:
             _, writer = await asyncio.open_unix_connection(path)
@@ -139,12 +139,12 @@ async def test_a_client_that_leaves_halfway_harms_nobody(tmp_path: Path) -> None
         assert await send_command(home, "agents list", {}) == []
 
 
-async def test_a_home_however_deep_can_be_asked(tmp_path: Path) -> None:
+async def test_a_home_of_any_path_length_can_be_reached(tmp_path: Path) -> None:
     async with host(tmp_path / ("deep" * 30) / ("er" * 60)) as home:
         assert await send_command(home, "agents list", {}) == []
 
 
-async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> None:
+async def test_a_socket_left_by_a_dead_host_is_replaced(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.prepare()
     home.control_socket.write_text("left over")
@@ -152,7 +152,7 @@ async def test_a_socket_that_a_dead_host_left_is_replaced(tmp_path: Path) -> Non
         assert await send_command(home, "agents list", {}) == []
 
 
-async def test_without_a_host_nobody_answers(tmp_path: Path) -> None:
+async def test_without_a_host_a_command_raises_host_not_running(tmp_path: Path) -> None:
     home = Home(tmp_path)
     with pytest.raises(HostNotRunning):
         await send_command(home, "status", {})
@@ -164,7 +164,7 @@ async def test_without_a_host_nobody_answers(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_host_that_goes_away_before_it_answers_is_told_in_words(tmp_path: Path) -> None:
+async def test_a_host_that_disconnects_before_answering_is_reported(tmp_path: Path) -> None:
     home = Home(tmp_path)
     home.prepare()
 
@@ -179,18 +179,18 @@ async def test_a_host_that_goes_away_before_it_answers_is_told_in_words(tmp_path
             await send_command(home, "status", {})
 
 
-async def test_what_is_changed_through_the_socket_is_on_record_with_who_asked(tmp_path: Path) -> None:
+async def test_a_change_through_the_socket_is_recorded_with_its_author(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         await send_command(home, "roles create", {"user": "telegram:1", "role": "owner"})
         [entry] = await send_command(home, "audit list", {})
     assert entry["who"] == local_user_id(os.geteuid())
 
 
-def test_somebody_without_a_name_on_this_machine_is_known_by_number() -> None:
+def test_a_user_without_a_name_on_this_machine_is_identified_by_number() -> None:
     assert local_user_id(4_000_000_000) == "local:4000000000"
 
 
-async def test_the_host_renders_what_is_to_be_printed(tmp_path: Path) -> None:
+async def test_the_host_renders_output_for_printing(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         socket = str(home.control_socket)
         await send_command(home, "agents create", {"folder": "main"})
@@ -202,7 +202,7 @@ async def test_the_host_renders_what_is_to_be_printed(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_refusal_comes_over_also_where_the_host_renders(tmp_path: Path) -> None:
+async def test_a_refusal_is_passed_on_also_when_the_host_renders(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         with pytest.raises(UsageError, match="there is no agent group 'main'") as caught:
             await asyncio.to_thread(
@@ -211,12 +211,12 @@ async def test_a_refusal_comes_over_also_where_the_host_renders(tmp_path: Path) 
         assert caught.value.hint == "nanohost agents create main"
 
 
-async def test_a_form_that_no_host_knows_gives_the_plain_result(tmp_path: Path) -> None:
+async def test_an_unknown_output_form_gives_the_plain_result(tmp_path: Path) -> None:
     async with host(tmp_path) as home:
         assert await says(home, b'{"command": "agents list", "form": ["html"]}') == [{"ok": True, "result": []}]
 
 
-async def test_a_host_that_cannot_render_counts_as_none_to_render(tmp_path: Path) -> None:
+async def test_a_host_that_cannot_render_is_treated_as_not_rendering(tmp_path: Path) -> None:
     async def older(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b'{"ok": true, "result": []}\n')
@@ -228,7 +228,7 @@ async def test_a_host_that_cannot_render_counts_as_none_to_render(tmp_path: Path
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_host_that_leaves_before_it_answers_is_told(tmp_path: Path) -> None:
+async def test_a_rendering_host_that_disconnects_before_answering_is_reported(tmp_path: Path) -> None:
     async def leaves(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readline()
         writer.write(b'{"ok": tr')
@@ -239,6 +239,6 @@ async def test_a_host_that_leaves_before_it_answers_is_told(tmp_path: Path) -> N
             await asyncio.to_thread(send_command_for_text, str(tmp_path / "s"), "agents list", {}, output_format="text")
 
 
-async def test_where_no_host_is_nobody_is_there_to_render(tmp_path: Path) -> None:
+async def test_without_a_host_rendering_raises_host_not_running(tmp_path: Path) -> None:
     with pytest.raises(HostNotRunning):
         send_command_for_text(str(tmp_path / "s"), "agents list", {}, output_format="text")

@@ -33,7 +33,7 @@ RESULT = Path("crash.json")
 PAGE = Path("docs/reliability.md")
 KILLS = 20
 MAX_PARALLEL = 3
-"""Runs that share the machine; two cores are busy with three."""
+"""Runs that share the machine; three keep two cores busy."""
 LOW_CPU_CASES = {"bad channel", "bad channel, no keys", "container fills its disk", "deaf container"}
 """Runs that mostly wait: they share what the others leave."""
 MAX_PARALLEL_LOW_CPU = 2

@@ -24,11 +24,11 @@ from tests.crash.workload import FOLDER, Chat, prepared_home
 OWNER = "olga"
 OWNERS_DM = f"dm-{OWNER}"
 UNKNOWN_SENDERS_CHAT = "door"
-"""A group whose strangers are asked about."""
+"""A group with unknown senders."""
 AGENTS_CHATS = ("c0", "c1", "c2")
 ASKING_CHATS = ("q0", "q1", "q2")
 MAX_OPEN = 4
-"""Cards of one kind that wait: the host asks about ten requests of an agent at a time."""
+"""Pending cards of one kind: the host asks about ten requests of an agent at a time."""
 SCRIPT = [
     {"match": "^later", "actions": [{"answer": "done: {text}"}]},
     {"match": "tasks.create was approved", "actions": []},
@@ -64,18 +64,18 @@ _ALREADY_APPROVED_TEXT = "Approved already by `Olga`"
 
 
 class MessageKind(StrEnum):
-    """What somebody writes."""
+    """What a message is for."""
 
     HELD_ACTION = "hold"
-    """The agent is asked for a task, which the operator holds."""
+    """The agent is asked for a task, which the operator's policy holds."""
     UNKNOWN_SENDER = "knock"
-    """A stranger writes, one who was never there."""
+    """A new unknown sender writes."""
     NEW_DESTINATION = "reach"
-    """The agent is asked for a place to send to, which is held for everybody."""
+    """The agent is asked for a destination, which is held for everybody."""
     ASK = "ask"
     """The agent is to ask something, and waits for the answer."""
     COMMAND = "command"
-    """The owner says something to the host itself."""
+    """The owner writes a host command."""
 
 
 KINDS_WITH_CARDS = (MessageKind.HELD_ACTION, MessageKind.UNKNOWN_SENDER, MessageKind.NEW_DESTINATION)
@@ -113,7 +113,7 @@ class ApprovalWorkload:
         return []
 
     def find_anomalies(self, root: Path) -> Iterator[str]:
-        """What is not as it should be with cards and record: one card a request, one effect, one end."""
+        """Anomalies of cards and records: one card a request, one effect, one end."""
         for number, what in enumerate(self._kinds):
             if what in KINDS_WITH_CARDS:
                 cards = self._cards(number)
@@ -162,12 +162,12 @@ class ApprovalWorkload:
         return wish if can_be else MessageKind.COMMAND
 
     def _quiet_chats(self) -> list[str]:
-        """The chats where nobody is asked anything: what else is written there would be the answer, or end the wait."""
+        """The chats without questions: another message there would be the answer, or end the wait."""
         waiting = {self._chat(number) for number in self._pending_numbers(MessageKind.ASK)}
         return [chat for chat in ASKING_CHATS if chat not in waiting]
 
     def _pending_numbers(self, what: MessageKind) -> list[int]:
-        """Which of these are not done yet, as far as people see."""
+        """The numbers of those that are not done, as far as people see."""
         seen = self._platform.texts().keys()
         return [number for number, one in enumerate(self._kinds) if one is what and not self._answers(number) <= seen]
 
@@ -218,7 +218,7 @@ class ApprovalWorkload:
                 return {echo}
 
     def _handle_card(self, card: DeliveredCopy, buttons: Sequence[Mapping[str, str]]) -> None:
-        """Press, or type; every third one again at once."""
+        """Press a button, or type the command; every third one is repeated at once."""
         [button] = [one for one in buttons if one["label"] in APPROVE_LABELS]
         self._pressed += 1
         typed = _APPROVE_COMMAND.search(card.text)
@@ -240,7 +240,7 @@ class ApprovalWorkload:
         return f"guest{number}" if self._kinds[number] is MessageKind.UNKNOWN_SENDER else self._text(number)
 
     def _expected_notices(self) -> list[DeliveredCopy]:
-        """What people read beside the answers and the cards."""
+        """The notices that people read beside the answers and the cards."""
         expected = self.expected()
         others = [one for one in self._platform.seen if not one.buttons and (one.chat, one.text) not in expected]
         return list({one.key: one for one in others}.values())

@@ -1,4 +1,4 @@
-"""The engine for those runs that need one."""
+"""The container engine, for the runs that need one."""
 
 from tests.support.container_engines import docker_engine
 

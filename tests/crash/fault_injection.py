@@ -27,12 +27,12 @@ from tests.crash.scenario import FINISH_TIMEOUT_S, CrashScenario, prepare_scenar
 Case = Callable[[Path], Coroutine[object, object, Result]]
 
 MIN_FAULT_S = 1.0
-"""How long a fault lasts at least."""
+"""The minimum duration of a fault."""
 DISK_MB = 24
 HOUR_S = 3600.0
 POLL_INTERVAL_S = 0.1
 MAX_LOST_CONTAINERS = 4
-"""One a session: those that the case itself killed may be told of late."""
+"""One a session: those that the case itself killed may cause late notices."""
 SMALL_DISK_SETTINGS: Mapping[str, object] = {**BUSY_SETTINGS, "session_disk_mb": 16}
 """So little that a test can fill it."""
 FAULTY_HOST = Path(__file__).with_name("faulty_host.py")
@@ -40,7 +40,7 @@ PROCESS_SETTINGS: Mapping[str, object] = {"runtime": "process"}
 
 
 async def full_disk(root: Path) -> Result:
-    """Messages come while no byte is left. Raises FaultUnavailable without the right to mount."""
+    """Messages arrive while no byte is free. Raises FaultUnavailable without the right to mount."""
     with small_disk(root, DISK_MB):
         async with prepare_scenario(
             "full disk", root, chats=3, settings=PROCESS_SETTINGS, log=_external_log(root)
@@ -58,7 +58,7 @@ async def full_disk(root: Path) -> Result:
 
 
 async def read_only_files(root: Path) -> Result:
-    """Host and runners can write to no file for a while: what a disk that turned read-only does to them."""
+    """Host and runners cannot write to any file for a while, as on a disk that turned read-only."""
     async with prepare_scenario("no write succeeds", root, chats=3, settings=PROCESS_SETTINGS) as scene:
         await _start_busy_host(scene)
         with block_writes([scene.host.pid, *scene.host.runner_pids()]):
@@ -70,7 +70,7 @@ async def read_only_files(root: Path) -> Result:
 
 
 async def read_only_at_start(root: Path) -> Result:
-    """A host that is started on a read-only disk says so and ends; started on the mended one it goes on."""
+    """A host that is started on a read-only disk reports it and ends; started on the repaired disk it continues."""
     with small_disk(root, DISK_MB):
         async with prepare_scenario(
             "read-only disk", root, chats=3, settings=PROCESS_SETTINGS, log=_external_log(root)
@@ -91,7 +91,7 @@ async def read_only_at_start(root: Path) -> Result:
 
 
 async def clock_jump(root: Path, *, name: str, by_s: float, suspended: bool = False) -> Result:
-    """The wall clock jumps while turns run and retries wait; `suspended`: all stood still meanwhile."""
+    """The wall clock jumps while turns run and retries wait; `suspended`: all processes were stopped meanwhile."""
     async with _run_faulty_host(name, root, mode="plain", chats=4, settings={}) as (scene, offset):
         await _start_busy_host(scene)
         await scene.write(4)
@@ -107,14 +107,14 @@ async def clock_jump(root: Path, *, name: str, by_s: float, suspended: bool = Fa
 
 
 async def engine_outage(root: Path) -> Result:
-    """The engine is not there for a while, then it is; containers live on meanwhile."""
+    """The engine is unreachable for a while; containers keep running meanwhile."""
     root.mkdir(parents=True, exist_ok=True)
     async with EngineProxy(root / "engine.sock").opened() as door:
         environment = {"DOCKER_HOST": door.url}
         settings = {"runtime": "docker"}
         async with prepare_scenario("engine gone", root, chats=4, settings=settings, environment=environment) as scene:
             scene.host.start()
-            await scene.write(2)  # two of the chats have a container when it happens
+            await scene.write(2)  # two of the chats have a container at that moment
             await scene.wait_until_answered()
             await door.close()
             await scene.write(6)
@@ -130,7 +130,7 @@ async def engine_outage(root: Path) -> Result:
 
 
 async def flaky_channel(root: Path, *, idempotent: bool) -> Result:
-    """The platform limits, fails before and after it has the message, cuts the connection, or never answers."""
+    """The platform rate limits, fails before and after it has the message, cuts the connection, or never responds."""
     mood = random_faults(seed=5)
     name = "bad channel" if idempotent else "bad channel, no keys"
     async with prepare_scenario(
@@ -146,7 +146,7 @@ async def flaky_channel(root: Path, *, idempotent: bool) -> Result:
 
 
 async def unstoppable_runners(root: Path) -> Result:
-    """Containers that do not end when they are told to; who writes meanwhile is answered by the next."""
+    """Containers that ignore a stop; messages meanwhile are answered by the next container."""
     async with _run_faulty_host("stubborn container", root, mode="stubborn", chats=2, settings=BUSY_SETTINGS) as (
         scene,
         _,
@@ -160,7 +160,7 @@ async def unstoppable_runners(root: Path) -> Result:
 
 
 async def unresponsive_runners(root: Path) -> Result:
-    """Containers live and take no message, each in its session's first life: stopped, the next ones answer."""
+    """Containers run and claim no message, each in its session's first life: stopped, the next ones answer."""
     settings = {"heartbeat_limit_s": scaled_timeout(2)}
     async with _run_faulty_host("deaf container", root, mode="deaf", chats=2, settings=settings) as (scene, _):
         scene.host.start()
@@ -172,7 +172,7 @@ async def unresponsive_runners(root: Path) -> Result:
 
 async def disk_filling_runners(root: Path) -> Result:
     """A container fills its folder: it is stopped and held, status and the person are told, nothing of it is deleted,
-    and when somebody made room and released it all is answered."""
+    and after cleanup and release all is answered."""
     async with _run_faulty_host(
         "container fills its disk", root, mode="hoarder", chats=1, settings=SMALL_DISK_SETTINGS
     ) as (scene, _):
@@ -219,7 +219,7 @@ async def two_hosts(root: Path, *, rounds: int = 3) -> Result:
 
 
 async def _start_busy_host(scene: CrashScenario) -> None:
-    """A host that serves, with a container for each chat, and more to do."""
+    """A running host, with a container for each chat, and more messages waiting."""
     scene.host.start()
     await scene.write(6)
     await scene.wait_until_answered()
@@ -230,7 +230,7 @@ async def _start_busy_host(scene: CrashScenario) -> None:
 async def _run_faulty_host(
     name: str, root: Path, *, mode: str, chats: int, settings: Mapping[str, object]
 ) -> AsyncIterator[tuple[CrashScenario, Path]]:
-    """A host with a clock to shift, by the file it is given with it, and with odd runners."""
+    """A host with a clock shifted by a file, and with faulty runners."""
     root.mkdir(parents=True, exist_ok=True)
     offset = root / "offset"
     _write_offset(offset, 0.0)
@@ -242,7 +242,7 @@ async def _run_faulty_host(
 
 
 def _write_offset(offset: Path, seconds: float) -> None:
-    """In one step: nobody reads half of it."""
+    """Atomically: no reader sees half of it."""
     draft = offset.with_suffix(".new")
     draft.write_text(str(seconds))
     draft.replace(offset)
@@ -250,7 +250,7 @@ def _write_offset(offset: Path, seconds: float) -> None:
 
 @contextmanager
 def _suspended(host: HostProcess) -> Iterator[None]:
-    """Host and runners stand still, as in a suspended machine."""
+    """Host and runners are stopped, as on a suspended machine."""
     pids = [host.pid, *host.runner_pids()]
     for number in (signal.SIGSTOP, signal.SIGCONT):
         for pid in pids:
@@ -265,12 +265,12 @@ def _log_contains(host: HostProcess, words: str) -> bool:
 
 
 def _count_lost_containers(host: HostProcess) -> int:
-    """How many ended that had worked or should have: stopped as stuck, or dead."""
+    """The number of containers that ended during work: stopped as stuck, or dead."""
     return sum(1 for line in host.log.read_text().splitlines() if '"event": "container_failed"' in line)
 
 
 def _external_log(root: Path) -> Path:
-    """A log that is not on the disk that is taken away."""
+    """A log on another disk than the failing one."""
     return root.parent / f"{root.name}.log"
 
 

@@ -1,4 +1,4 @@
-"""How a platform answers a send on a bad day."""
+"""How a platform responds to a send, by chance."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from enum import StrEnum
 class FaultKind(StrEnum):
     NONE = "fine"
     LIMITED = "limited"
-    """429: not sent, ask again in a moment."""
+    """429: not sent, retry in a moment."""
     SERVER_ERROR = "broken"
     """500, and nobody saw the message."""
     SERVER_ERROR_AFTER_EFFECT = "broken_after"
     """500, and people see the message."""
     RESET = "reset"
-    """People see the message, the connection is cut before it is said."""
+    """People see the message, and the connection is cut before the response."""
     HANG = "hangs"
-    """Nobody sees it, and no answer comes."""
+    """Nobody sees it, and no response comes."""
 
 
 FAULT_RATES = {
@@ -28,9 +28,9 @@ FAULT_RATES = {
     FaultKind.RESET: 0.05,
     FaultKind.HANG: 0.02,
 }
-"""How often each is met."""
+"""The frequency of each."""
 MAX_OCCURRENCES = {FaultKind.RESET: 4, FaultKind.HANG: 2}
-"""A lost connection is tried again after a pause that doubles, a hanging send is given a minute."""
+"""A lost connection is retried after a doubling pause, a hanging send times out after a minute."""
 
 
 def no_faults() -> FaultKind:
@@ -38,7 +38,7 @@ def no_faults() -> FaultKind:
 
 
 def random_faults(seed: int) -> Callable[[], FaultKind]:
-    """A mood for each send, by chance."""
+    """A random fault for each send."""
     chance = random.Random(seed)
     left = dict(MAX_OCCURRENCES)
 

@@ -1,4 +1,4 @@
-"""What is taken from under a host: its disk, its engine."""
+"""Faults of the environment of a host: its disk, its engine."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ ENGINE = "unix:///var/run/docker.sock"
 
 
 class FaultUnavailable(Exception):
-    """The fault needs what this user or this machine does not give."""
+    """This user or this machine cannot cause the fault."""
 
 
 @contextmanager
 def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
-    """A disk of its own for a folder. Raises FaultUnavailable where this user may not mount."""
+    """A separate disk for a folder. Raises FaultUnavailable where this user may not mount."""
     folder.mkdir(parents=True, exist_ok=True)
     if os.geteuid() != 0:
         raise FaultUnavailable("only root may mount a small disk")
@@ -41,7 +41,7 @@ def small_disk(folder: Path, megabytes: int) -> Iterator[None]:
 
 
 def remount(folder: Path, how: str) -> None:
-    """`how`: ro or rw. Blocking: who was killed a moment ago may still have files open. Raises FaultUnavailable."""
+    """`how`: ro or rw. Blocking: a process killed a moment ago may still have files open. Raises FaultUnavailable."""
     ends = time.monotonic() + scaled_timeout(REMOUNT_TIMEOUT_S)
     while time.monotonic() < ends:
         done = subprocess.run(["mount", "-o", f"remount,{how}", str(folder)], capture_output=True, check=False)
@@ -53,7 +53,7 @@ def remount(folder: Path, how: str) -> None:
 
 @contextmanager
 def fill_disk(folder: Path) -> Iterator[None]:
-    """No byte is left on its disk while entered."""
+    """No byte of its disk is free while entered."""
     ballast = folder / "ballast"
     with ballast.open("wb", buffering=0) as file:
         size = 1 << 20
@@ -85,7 +85,7 @@ def block_writes(pids: Iterable[int]) -> Iterator[None]:
 
 
 class EngineProxy:
-    """A socket in front of the engine's that can be shut: who is inside is thrown out, who comes is not let in."""
+    """A socket in front of the engine's that can be shut: open connections are closed, new ones refused."""
 
     def __init__(self, path: Path) -> None:
         self._path = path

@@ -32,7 +32,7 @@ RUNNER = Path(__file__).with_name("faulty_runner.py")
 
 
 class ShiftedClock(SystemClock):
-    """The wall clock is off by what the file says; durations are true, as on a machine whose clock was set."""
+    """The wall clock is off by the number in the file; durations are true, as on a machine whose clock was set."""
 
     def __init__(self, offset: Path) -> None:
         self._offset = offset
@@ -46,7 +46,7 @@ async def serve(home: Home, offset: Path, mode: str) -> None:
     async with wait_for_home_lock(home):
         async with open_home_store(home) as store, store.transaction() as tx:
             install_id = await install.get_or_create(tx, clock.now())
-        # The word tells whoever lists processes that this is a runner.
+        # The argument marks the process as a runner in a process list.
         command = (sys.executable, "-P", str(RUNNER), mode, str(offset), "agent_runner")
         parts = Overrides(runtime=ProcessRuntime(install=install_id, command=command), clock=clock)
         settings = load_settings(home.root, os.environ)

@@ -29,7 +29,7 @@ POLL_INTERVAL_S = 0.1
 
 
 class StopIgnoringSignals(RunnerSignals):
-    """Hears nobody."""
+    """Ignores signals."""
 
     def stop(self) -> None:
         return

@@ -1,4 +1,4 @@
-"""What a run of crashes left behind, in numbers: from what people saw, the files, the processes, `nanohost verify`."""
+"""Measurements after a run of crashes: what people saw, the files, the processes, `nanohost verify`."""
 
 from __future__ import annotations
 
@@ -122,7 +122,7 @@ def measure_run(
 
 
 def unfinished(root: Path) -> int:
-    """How much a running host has yet to do: deliveries, sessions that are due, events to route."""
+    """How much a running host has left to do: deliveries, due sessions, events to route."""
     with closing(_open_central_db(root)) as db:
         return int(db.execute(UNFINISHED).fetchone()[0])
 
@@ -143,13 +143,13 @@ def _count_disordered(platform: FakePlatform, people: UserWorkload | ApprovalWor
 
 
 def _ambiguous_attempts(root: Path) -> Counter[str]:
-    """By key, how many attempts ended without anybody knowing whether the platform has the message."""
+    """By key, the number of attempts after which it is unknown whether the platform has the message."""
     with closing(_open_central_db(root)) as db:
         return Counter(_key(session, out_id, part) for session, out_id, part in db.execute(AMBIGUOUS))
 
 
 def _key(session: str, out_id: str, part: int) -> str:
-    """What a part is sent under; the first goes by the message's own."""
+    """The key of a part; the first has the message's own."""
     return derive_id("k", session, out_id, *([str(part)] if part else []))
 
 
@@ -162,14 +162,14 @@ def _open_claims(root: Path) -> int:
 
 
 def _count_orphan_containers(host: HostProcess) -> int:
-    """Runners that no session has on record, and sessions' second ones."""
+    """Runners without a recorded session, and second ones of a session."""
     with closing(_open_central_db(host.root)) as db:
         leased = {(id, lease) for id, lease in db.execute("SELECT id, lease FROM sessions WHERE lease IS NOT NULL")}
     return sum(count - (lease in leased) for lease, count in Counter(host.runner_leases()).items())
 
 
 def _verify_failures(host: HostProcess) -> int:
-    """Whether verify found something; what, goes to the host's log."""
+    """Whether verify found a problem, which is written to the host's log."""
     verified = host.command("verify")
     if verified.returncode != 0:
         with host.log.open("a") as log:

@@ -21,7 +21,7 @@ from tests.crash.fault_profiles import FaultKind, no_faults
 
 @dataclass(frozen=True, slots=True)
 class DeliveredCopy:
-    """One message as people see it, and the key it was sent under. `edits`: what it has said since."""
+    """One message as people see it, and its key. `edits`: its later texts."""
 
     chat: str
     text: str
@@ -31,10 +31,10 @@ class DeliveredCopy:
 
 
 class FakePlatform:
-    """`seen` is what people see, in order; `sends` counts how often each key was sent, seen or not."""
+    """`seen` is what people see, in order; `sends` counts the sends of each key, seen or not."""
 
     def __init__(self, fault_for_send: Callable[[], FaultKind] = no_faults) -> None:
-        """`fault_for_send` says of each send how it is answered."""
+        """`fault_for_send` chooses the response to each send."""
         self._fault_for_send = fault_for_send
         self.port = 0
         self.fault_counts: Counter[FaultKind] = Counter()
@@ -42,7 +42,7 @@ class FakePlatform:
         self.sends: Counter[str] = Counter()
         self.acknowledged: set[str] = set()
         self.on_card: Callable[[DeliveredCopy, Sequence[Mapping[str, str]]], None] | None = None
-        """Whoever reads the cards: is told of each when it is seen first, with its buttons."""
+        """The reader of cards, called with each new card and its buttons."""
         self._texts: set[tuple[str, str]] = set()
         self._messages: dict[str, dict[str, object]] = {}
         self._keys: dict[str, str] = {}
@@ -62,8 +62,8 @@ class FakePlatform:
             await asyncio.gather(*self._connections.values())
 
     def write(self, id: str, chat: str, text: str, **more: object) -> None:
-        """Somebody writes; if nobody is connected it waits for the next connection. `more`: sender, group, and the
-        value of a button that is pressed."""
+        """Somebody writes; without a connection it waits for the next one. `more`: sender, group, and the value of a
+        pressed button."""
         self._messages[id] = {"id": id, "chat": chat, "text": text, **more}
         for wire in self._connections:
             wire.write(json.dumps(self._messages[id]).encode() + b"\n")
@@ -74,7 +74,7 @@ class FakePlatform:
             await self._changed.wait_for(lambda: wanted <= self._texts)
 
     def unacknowledged(self) -> int:
-        """How much of what was written nobody has said to have."""
+        """The number of events without an acknowledgement."""
         return len(self._messages.keys() - self.acknowledged)
 
     def texts(self) -> Counter[tuple[str, str]]:

@@ -18,7 +18,7 @@ from tests.support.fork_server import ForkedNanohost
 
 READY_MARKER = b'"event": "host_ready"'
 DEATH_MARKER = '"ordered": false'
-"""In the host's log: a container is gone, and nobody stopped it."""
+"""In the host's log: a container is gone that was not stopped."""
 CHANNELS = Path(__file__).parent / "channels"
 HOME_PLACEHOLDER = "{home}"
 NANOHOST = ("-m", "nanohost")
@@ -42,9 +42,9 @@ class HostProcess:
         able: bool = False,
         guard: Mapping[str, str] | None = None,
     ) -> None:
-        """`program`: Python's arguments, {home} in them; `environment`: what is added to ours. `forked`: it is started
-        from a process that has its code loaded; `nanohost run` alone can be. `able`: its platform has buttons;
-        `guard`: the settings of that name."""
+        """`program`: arguments of Python, {home} in them; `environment`: additional variables. `forked`: it is started
+        from a process that has its code loaded; `nanohost run` alone can be. `able`: its platform has buttons; `guard`:
+        the settings of that name."""
         self.root = root
         self._program = program
         self._is_forked = forked and program == NANOHOST_RUN
@@ -83,7 +83,8 @@ class HostProcess:
         return subprocess.CompletedProcess(command, process.returncode, out, err)
 
     def start(self, *, crash_at: str = "", crash_runner_at: str = "") -> None:
-        """Start it. `crash_at`, `crash_runner_at`: where it, or every runner it starts, ends itself; NAME or NAME:N."""
+        """Start it. `crash_at`, `crash_runner_at`: the crash point of the host, or of every runner it starts; NAME or
+        NAME:N."""
         crashes = {ENV_VARIABLE: crash_at, RUNNER_ENV_VARIABLE: crash_runner_at}
         environment = _environment() | self._environment | {name: point for name, point in crashes.items() if point}
         words = [word.replace(HOME_PLACEHOLDER, str(self.root)) for word in self._program]
@@ -95,7 +96,7 @@ class HostProcess:
                 self._process = subprocess.Popen([sys.executable, *words], stdout=log, stderr=log, env=environment)
 
     def kill(self) -> None:
-        """SIGKILL: nothing is said, nothing is tidied."""
+        """SIGKILL, without any cleanup."""
         assert self._process is not None
         self._process.kill()
         self._process.wait()
@@ -112,13 +113,13 @@ class HostProcess:
         return code
 
     def is_ready(self) -> bool:
-        """Whether the host that was started last has said that it serves."""
+        """Whether the host that was started last has reported that it is ready."""
         with self.log.open("rb") as log:
             log.seek(self._log_before)
             return READY_MARKER in log.read()
 
     def count_runner_deaths(self) -> int:
-        """How many runners ended that nobody stopped, as the host logged them."""
+        """The number of runners that ended without being stopped, as the host logged them."""
         return sum(1 for line in self.log.read_text().splitlines() if DEATH_MARKER in line)
 
     def stop(self) -> int:
@@ -161,7 +162,7 @@ class HostProcess:
         return len(pids)
 
     def cleanup(self) -> None:
-        """Leave nothing behind, whatever the test did."""
+        """Stop everything, whatever the test did."""
         if self._process is not None and self._process.poll() is None:
             self._process.kill()
             self._process.wait()
@@ -183,7 +184,7 @@ def _processes() -> list[tuple[int, list[str]]]:
 
 
 def _option_value(option: str, words: list[str]) -> str:
-    """What a runner's command line says behind an option; empty for other processes."""
+    """The value of an option of a runner's command line; empty for other processes."""
     return words[words.index(option) + 1] if "agent_runner" in words and option in words else ""
 
 

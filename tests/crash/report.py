@@ -1,4 +1,4 @@
-"""Results as people read them: a table on the screen, and docs/reliability.md."""
+"""Results for people: a table on the screen, and docs/reliability.md."""
 
 from __future__ import annotations
 
@@ -151,6 +151,6 @@ def _render_row(result: Result) -> tuple[str, ...]:
 
 
 def _sort_results(results: Iterable[Result]) -> list[Result]:
-    """Points in a message's order, with keys before without; what was random comes last."""
+    """Points in the order of a message's way, with keys before without; random kills come last."""
     place = {name: number for number, name in enumerate(POINTS)}
     return sorted(results, key=lambda one: (place.get(one.name, len(place)), one.name, not one.idempotent))

@@ -21,11 +21,11 @@ from tests.crash.processes import HostProcess
 from tests.crash.scenario import STATUS_INTERVAL_S, CrashScenario, prepare_approval_scenario, prepare_scenario
 
 CRASH_POINT_TIMEOUT_S = 20.0
-"""For which somebody writes until a point is reached; then it is not reached at all."""
+"""How long messages are written before a point counts as not reached."""
 PASSES_PER_POINT = 3
-"""A host dies at the first, second, third passage in turn: something was done before, or nothing."""
+"""A host is killed at the first, second, third pass in turn: after some work, or none."""
 BUSY_SETTINGS: Mapping[str, object] = {"idle_timeout_s": 0.3, "sweep_interval_s": 0.2}
-"""Settings under which containers come and go all the time."""
+"""Settings with which containers start and stop all the time."""
 
 APPROVAL_POINTS: Mapping[str, MessageKind | None] = {
     "host_requests.open": None,
@@ -36,7 +36,7 @@ APPROVAL_POINTS: Mapping[str, MessageKind | None] = {
     "approvals.asked": None,
     "approvals.open": None,
 }
-"""Points that ordinary messages do not come to, and what is to be written more often than the rest."""
+"""Points that ordinary messages do not reach, and the kind of message to write more often."""
 
 
 async def run_host_kills_at(point: str, root: Path, *, kills: int, idempotent: bool = True) -> Result:
@@ -50,7 +50,7 @@ async def run_host_kills_at(point: str, root: Path, *, kills: int, idempotent: b
 
 
 def _make_scene_for(point: str, root: Path, *, idempotent: bool) -> AbstractAsyncContextManager[CrashScenario]:
-    """People who reach the point."""
+    """A scenario with messages that reach the point."""
     if point in APPROVAL_POINTS:
         return prepare_approval_scenario(point, root, settings={"runtime": "process"}, oftener=APPROVAL_POINTS[point])
     restless = BUSY_SETTINGS if point.startswith("keeper.") else {}
@@ -70,7 +70,7 @@ async def _wait_until_killed(scene: CrashScenario) -> None:
 
 
 async def run_runner_kills_at(point: str, root: Path, *, kills: int) -> Result:
-    """Kill the runner of each of so many sessions at a point, then all there is, and let another host mend it."""
+    """Kill the runner of each of so many sessions at a point, then all runners, and let another host recover."""
     settings = {"runtime": "process", "max_containers": kills, "poll_interval_s": 0.3}
     async with prepare_scenario(point, root, chats=kills, tool_every=1, settings=settings) as scene:
         for _ in range(kills):
@@ -79,7 +79,7 @@ async def run_runner_kills_at(point: str, root: Path, *, kills: int) -> Result:
         await _wait_for_deaths(scene, kills)
         deaths = scene.host.count_runner_deaths()
         await asyncio.to_thread(scene.host.kill)
-        await asyncio.to_thread(scene.host.kill_all_runners)  # those that were started again would die once more
+        await asyncio.to_thread(scene.host.kill_all_runners)  # restarted ones would be killed once more
         scene.host.start()
         return await scene.result(deaths)
 
@@ -96,7 +96,7 @@ async def _wait_for_deaths(scene: CrashScenario, wanted: int) -> None:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SoakTest:
-    """Kills at any moment. So many messages are spread over so many lives of the host; the last life may live."""
+    """Kills at any moment. The messages are spread over several lives of the host; the last life may finish."""
 
     runtime: str
     messages: int
@@ -105,7 +105,7 @@ class SoakTest:
     seed: int = 1
     idempotent: bool = True
     is_forked: bool = True
-    """Whether hosts are forked, or load their code and may be killed at that, too."""
+    """Whether hosts are forked, or load their code and may be killed during that, too."""
 
     @property
     def name(self) -> str:
@@ -119,7 +119,7 @@ class SoakTest:
 
 
 HOST_LIFETIME_S = (0.05, 1.2)
-"""How long a host lives: most from the moment it serves, some from their start, which they may not survive."""
+"""How long a host lives: most from the moment it is ready, some from their start, which they may not survive."""
 EARLY_KILL_RATE = 0.2
 READY_TIMEOUT_S = 30.0
 RUNNER_KILL_INTERVAL_S = (0.1, 1.0)
@@ -153,7 +153,7 @@ async def _people_and_host_kills(scene: CrashScenario, soak: SoakTest, chance: r
 
 
 async def _kill_runners(host: HostProcess, soak: SoakTest, chance: random.Random) -> None:
-    """Until so many died by our hand; there is not always one."""
+    """Kill runners until so many died; there is not always one."""
     killed = 0
     while killed < soak.runner_kills:
         await asyncio.sleep(chance.uniform(*RUNNER_KILL_INTERVAL_S))

@@ -1,7 +1,5 @@
-"""Where a run takes place: a home, a platform and people of its own, and a host as an operator runs it.
-
-Every run ends the same way: the host that lives then may do what is left, it is stopped in order, and all is counted.
-"""
+"""The environment of a run: a home, a platform with its people, and a host as an operator runs it. Every run ends the
+same way: the last host may finish, it is stopped in order, and the results are counted."""
 
 from __future__ import annotations
 
@@ -40,7 +38,7 @@ class CrashScenario:
             async with asyncio.timeout(scaled_timeout(limit_s)):
                 await self._wait_until_finished()
         except TimeoutError:
-            pass  # what is missing is counted
+            pass  # what is unfinished is counted
         left = await asyncio.to_thread(unfinished, self.host.root)
         assert await asyncio.to_thread(self.host.stop) == 0, f"{self.name}: the host did not stop in order"
         return await asyncio.to_thread(
@@ -56,7 +54,7 @@ class CrashScenario:
         )
 
     async def write(self, messages: int) -> None:
-        """So many messages, a few milliseconds apart."""
+        """Write so many messages, a few milliseconds apart."""
         for _ in range(messages):
             self.workload.write()
             await asyncio.sleep(0.01)
@@ -69,7 +67,7 @@ class CrashScenario:
         )
 
     async def wait_until(self, what: str, holds: Callable[[], bool], *, within_s: float = 30.0) -> None:
-        """Look again and again. The host must live meanwhile."""
+        """Poll for a condition. The host must be running meanwhile."""
         ends = time.monotonic() + scaled_timeout(within_s)
         while not holds():
             assert time.monotonic() < ends, f"{self.name}: not within {within_s:.0f} s of a quiet machine: {what}"
@@ -129,7 +127,7 @@ async def prepare_scenario(
 async def prepare_approval_scenario(
     name: str, root: Path, *, settings: Mapping[str, object], oftener: MessageKind | None = None
 ) -> AsyncIterator[CrashScenario]:
-    """The same with a household: see there."""
+    """The same with the approval workload."""
     platform = FakePlatform()
     began = time.monotonic()
     async with platform.opened():

@@ -34,7 +34,7 @@ def records(root: Path, sql: str) -> Sequence[tuple[object, ...]]:
 
 @pytest.mark.behaviour("AP-09")
 @pytest.mark.parametrize("point", ["answers.claimed", "routing.written:2", "routing.recorded:2", "collector.open"])
-async def test_an_answer_counts_once_whenever_the_host_dies(tmp_path: Path, point: str) -> None:
+async def test_an_answer_counts_once_whenever_the_host_is_killed(tmp_path: Path, point: str) -> None:
     platform = FakePlatform()
     async with platform.opened():
         settings = {"runtime": "process", "durable": False}

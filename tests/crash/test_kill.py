@@ -15,7 +15,9 @@ MESSAGES = 60
 
 @pytest.mark.behaviour("IN-01", "IN-02", "SE-01", "SE-07", "RU-03", "RU-08", "DL-01", "DL-02")
 @pytest.mark.parametrize("runtime", ["process", pytest.param("docker", marks=pytest.mark.docker)])
-async def test_nothing_is_lost_or_answered_twice(request: pytest.FixtureRequest, tmp_path: Path, runtime: str) -> None:
+async def test_under_random_kills_no_message_is_lost_or_answered_twice(
+    request: pytest.FixtureRequest, tmp_path: Path, runtime: str
+) -> None:
     if runtime == "docker":
         request.getfixturevalue("docker_engine")
     soak = SoakTest(runtime=runtime, messages=MESSAGES, host_kills=HOST_KILLS, runner_kills=RUNNER_KILLS)

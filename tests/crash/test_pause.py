@@ -1,4 +1,4 @@
-"""kill -9 around a pause: it holds, it is answered once, and what waited is done once after it."""
+"""kill -9 around a pause: it is kept, it is answered once, and waiting work is done once after it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ SCRIPT = [{"match": "long", "attempt": 1, "actions": [{"until_file": "never"}]}]
 
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("point", ["host_requests.open", "host_requests.committed"])
-async def test_a_pause_survives_a_kill_and_all_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
+async def test_a_pause_survives_a_kill_and_every_message_is_answered_once_after_it(tmp_path: Path, point: str) -> None:
     home = tmp_path / "home"
     async with FakePlatform().opened() as platform:
         host = HostProcess(home, platform.port, {"runtime": "process"})

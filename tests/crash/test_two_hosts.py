@@ -10,7 +10,7 @@ from tests.crash.fault_injection import two_hosts
 
 
 @pytest.mark.behaviour("SE-01", "SE-02")
-async def test_of_two_hosts_that_start_together_one_serves_and_the_next_takes_over_when_it_is_killed(
+async def test_of_two_hosts_started_together_one_serves_and_the_other_takes_over_when_it_is_killed(
     tmp_path: Path,
 ) -> None:
     result = await two_hosts(tmp_path / "home", rounds=1)

@@ -1,4 +1,4 @@
-"""Who writes in the crash suite, what their agents do, and what they should see in the end."""
+"""The people and agents of the crash suite, and what people should see in the end."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ next message in the chat answers that, and is answered like any other."""
 LONG_ANSWER_INTERVAL = 5
 QUESTION_INTERVAL = 7
 PARTS = 3
-"""Of a long message, and of its answer: two of them are more than the platform takes at once."""
+"""Length of a long message, and of its answer: two of them are more than the platform takes at once."""
 FILLER = "and so on " * 30
 
 
@@ -76,12 +76,12 @@ class UserWorkload:
         return seen
 
     def multipart_texts(self) -> list[list[tuple[str, str]]]:
-        """The long answers: what is to be seen one after the other."""
+        """The long answers, whose parts must be seen in order."""
         answers = [(self._chat(number), self._answer(number)) for number in range(self.write_count)]
         return [[(chat, part) for part in parts] for chat, parts in answers if len(parts) > 1]
 
     def find_anomalies(self, root: Path) -> Iterator[str]:
-        """What else is not as it should be: nothing that can be told beforehand."""
+        """Other anomalies: none that can be predicted."""
         del root
         return iter(())
 

@@ -1,4 +1,4 @@
-"""A migrated central database in a folder of the test's own."""
+"""A migrated central database in a temporary folder."""
 
 from __future__ import annotations
 

@@ -9,11 +9,11 @@ from collections.abc import Mapping
 
 ROWS = 100_000
 SMALL_TABLE_ROWS = 1_000
-"""More is open only for a moment, or is in somebody's way."""
+"""More are open only for a moment, or are a problem."""
 BIG = "sBig"
-"""The session that all the history is of."""
+"""The session with all of the history."""
 EARLY, MIDDLE, LATE = "2000-01-01T00:00:00.000Z", "2023-11-15T12:06:40.000Z", "2099-01-01T00:00:00.000Z"
-"""Before, amid and after the moments that are on record."""
+"""Before, amid and after the recorded times."""
 ALL_TIME = "all time"
 """In place of a moment: since the first of these, until the last."""
 AN_HOUR, HOUR_LATER = "an hour", "2023-11-15T13:06:40.000Z"
@@ -23,11 +23,11 @@ _NUMBERS = f"""
 CREATE TEMP TABLE n AS WITH RECURSIVE numbers(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM numbers LIMIT {ROWS})
 SELECT i, strftime('%Y-%m-%dT%H:%M:%fZ', 1700000000 + i, 'unixepoch') AS t FROM numbers
 """
-"""Reckoned once: a time is written fifty times for each of them."""
+"""Computed once: a time is written fifty times for each of them."""
 _TIME = "n.t"
 _PLACE = "'fake', 'default', 'c1'"
 _SEQ = "iif(i % 10, 2 * i + 1, -2 * i - 1)"
-"""Of what was said. Every tenth is a notice."""
+"""The number of messages. Every tenth is a notice."""
 
 _FIRST = """
 INSERT INTO agent_groups (id, folder, name, created_at) VALUES (1, 'main', 'Main', :t), (2, 'other', 'Other', :t);
@@ -40,7 +40,7 @@ VALUES (1, 1, 1, 'pattern', '.', 'shared', 0, :t), (3, 2, 1, 'pattern', '.', 'sh
 INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at)
 VALUES ('sBig', 1, 1, NULL, :t, :t), ('host', 2, NULL, NULL, :t, :t);
 """
-# What is open is the last: a walk from the beginning finds it after everything else.
+# Open rows are the last: a walk from the beginning finds them after all others.
 _MANY = (
     f"""INSERT INTO sessions (id, agent_group_id, messaging_group_id, thread_id, created_at, last_active_at, due_at,
         lease, runtime)
@@ -133,7 +133,7 @@ _MANY = (
 
 
 def fill_history(db: sqlite3.Connection) -> None:
-    """Make the history. Foreign keys are off meanwhile: the order of tables is ours."""
+    """Create the history. Foreign keys are off meanwhile: tables are filled in any order."""
     db.execute("PRAGMA synchronous = OFF")
     db.execute(_NUMBERS)
     db.execute("BEGIN")
@@ -175,14 +175,14 @@ _BEFORE = re.compile(r"([a-z_.]+)\)?\s*(?:=|<=|>=|<|>|!=|IS NOT|IS)\s*(?:ifnull\
 
 
 def null_values(sql: str) -> dict[str, None] | list[None]:
-    """NULL for everything: a plan is the same for all values."""
+    """NULL for every parameter: a plan is the same for all values."""
     sql = _QUOTED.sub("''", sql)
     names = re.findall(r"(?<!\w):(\w+)", sql)
     return dict.fromkeys(names) if names else [None] * len(_marks(sql))
 
 
 class UnknownPlaceholder(Exception):
-    """A placeholder that stands for something that nobody has said what it is."""
+    """A placeholder without a known value."""
 
 
 def values(sql: str, moment: str) -> dict[str, object] | list[object]:
@@ -215,7 +215,7 @@ def _marks(sql: str) -> list[int]:
 
 
 def _column(before: str) -> str:
-    """What a placeholder stands for, by what is written before it."""
+    """The column of a placeholder, by the text before it."""
     if before.endswith("json_each("):
         return "json"
     if re.search(r"\bLIMIT $", before):

@@ -51,7 +51,7 @@ def columns(db: sqlite3.Connection, table: str) -> set[str]:
 
 
 def status_values(db: sqlite3.Connection) -> list[tuple[str, str, set[str]]]:
-    """Each column that says what became of a row, with its table and all that it may say."""
+    """Each status column, with its table and all its values."""
     return [
         (table, column, set(re.findall("'(\\w+)'", values)))
         for table, sql in db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
@@ -84,7 +84,7 @@ def table_accesses(connection: sqlite3.Connection, sql: str) -> list[TableAccess
 
 
 def _given(constraint: str) -> int:
-    """How many columns are given exactly; the range that may follow is none of them."""
+    """The number of columns with an exact value; a range that follows is not counted."""
     count = 0
     for term in constraint.split(" AND "):
         if not re.fullmatch(r"(\w+|<expr>)=\?", term):
@@ -94,7 +94,7 @@ def _given(constraint: str) -> int:
 
 
 def max_rows_behind(db: sqlite3.Connection, look: TableAccess) -> int:
-    """Of how many rows this look finds the most, if what it searches by is what most rows share."""
+    """The number of rows that the search finds for the most frequent value."""
     if look.is_automatic:
         return int(db.execute(f"SELECT count(*) FROM {look.table}").fetchone()[0])
     columns, where = _key(db, look.table) if look.index is None else _index(db, look.index)
@@ -113,7 +113,7 @@ def _key(db: sqlite3.Connection, table: str) -> tuple[Sequence[str], str]:
 
 
 def _index(db: sqlite3.Connection, index: str) -> tuple[Sequence[str], str]:
-    """Its columns, and the condition of a row to be in it."""
+    """Its columns, and the condition of a partial index."""
     sql = db.execute("SELECT sql FROM sqlite_schema WHERE type = 'index' AND name = ?", (index,)).fetchone()[0]
     if sql is None:  # of a UNIQUE in its table
         return [row[0] for row in db.execute(f"SELECT name FROM pragma_index_info('{index}')")], ""
@@ -122,7 +122,7 @@ def _index(db: sqlite3.Connection, index: str) -> tuple[Sequence[str], str]:
 
 
 def _split(columns: str) -> list[str]:
-    """At the commas that are in no bracket."""
+    """Split at the commas outside brackets."""
     found, depth = [""], 0
     for letter in columns:
         depth += {"(": 1, ")": -1}.get(letter, 0)

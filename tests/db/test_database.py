@@ -1,4 +1,4 @@
-"""The one writer: transactions share commits, fail alone, and leave a store that works, whatever is cancelled when."""
+"""The single writer: transactions share commits, fail alone, and leave a working store, whatever is cancelled when."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ async def add(store: Store, *values: str, fail: bool = False) -> None:
 
 
 async def still_works(store: Store) -> None:
-    """Nobody holds the lock, nothing is open, a transaction goes through."""
+    """No lock is held, no transaction is open, and a transaction succeeds."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         await add(store, "afterwards")
     assert "afterwards" in await texts(store)
@@ -73,10 +73,10 @@ async def full_disk(store: Store) -> AsyncIterator[None]:
     await store._writer.execute_fetchall("PRAGMA max_page_count = 1000000")
 
 
-# --- what a transaction is
+# --- transactions
 
 
-async def test_what_was_left_without_an_exception_is_on_disk(notes: Store, path: Path) -> None:
+async def test_a_transaction_left_without_an_exception_is_on_disk(notes: Store, path: Path) -> None:
     await add(notes, "one")
     with closing(sqlite3.connect(path)) as other:
         assert other.execute("SELECT text FROM notes").fetchall() == [("one",)]
@@ -95,7 +95,7 @@ async def test_a_transaction_sees_its_own_writes_and_readers_do_not(notes: Store
     assert await texts(notes) == ["one", "three", "two"]
 
 
-async def test_an_exception_inside_undoes_it_and_comes_out_as_it_is(notes: Store) -> None:
+async def test_an_exception_inside_rolls_the_transaction_back_and_is_raised_unchanged(notes: Store) -> None:
     with pytest.raises(LookupError):
         await add(notes, "one", fail=True)
     assert await texts(notes) == []
@@ -109,7 +109,7 @@ async def half(tx: Transaction, *values: str) -> None:
 
 
 @pytest.mark.parametrize("others", [[], ["other"]], ids=["alone", "beside others"])
-async def test_a_part_that_fails_is_undone_alone(notes: Store, others: list[str]) -> None:
+async def test_a_failing_savepoint_is_rolled_back_alone(notes: Store, others: list[str]) -> None:
     async def whole() -> None:
         async with notes.transaction() as tx:
             await tx.execute(ADD, ("before",))
@@ -123,7 +123,7 @@ async def test_a_part_that_fails_is_undone_alone(notes: Store, others: list[str]
     await still_works(notes)
 
 
-async def test_a_part_in_which_the_disk_is_full_takes_the_whole_transaction_along(notes: Store) -> None:
+async def test_a_savepoint_that_meets_a_full_disk_rolls_back_the_whole_transaction(notes: Store) -> None:
     async def whole() -> None:
         async with notes.transaction() as tx:
             await tx.execute(ADD, ("before",))
@@ -136,7 +136,7 @@ async def test_a_part_in_which_the_disk_is_full_takes_the_whole_transaction_alon
     await still_works(notes)
 
 
-async def test_what_breaks_a_rule_comes_out_as_an_integrity_error(notes: Store) -> None:
+async def test_a_violated_constraint_is_raised_as_an_integrity_error(notes: Store) -> None:
     await add(notes, "one")
     with pytest.raises(sqlite3.IntegrityError):
         await add(notes, "two", "one")
@@ -154,12 +154,12 @@ async def test_bad_sql_is_a_store_error_with_a_hint(notes: Store) -> None:
     await still_works(notes)
 
 
-async def test_the_read_side_cannot_write(notes: Store) -> None:
+async def test_the_read_connection_cannot_write(notes: Store) -> None:
     with pytest.raises(StoreError):
         await notes.fetch_all("DELETE FROM notes")
 
 
-async def test_a_cancelled_read_does_not_keep_the_next_one_in_the_past(notes: Store) -> None:
+async def test_a_cancelled_read_does_not_make_the_next_one_stale(notes: Store) -> None:
     await add(notes, "one", "two")
     for number in range(20):
         read = asyncio.ensure_future(notes.fetch_one("SELECT text FROM notes"))
@@ -171,17 +171,17 @@ async def test_a_cancelled_read_does_not_keep_the_next_one_in_the_past(notes: St
         assert f"new{number:02}" in await texts(notes)
 
 
-# --- groups
+# --- batches
 
 
-async def test_many_at_once_share_commits(notes: Store) -> None:
+async def test_simultaneous_transactions_share_commits(notes: Store) -> None:
     async with counting(notes) as statements:
         await asyncio.gather(*(add(notes, f"{number:02}") for number in range(32)))
     assert len(await texts(notes)) == 32
     assert sum(statement == "COMMIT" for statement in statements) <= 2
 
 
-async def test_a_stream_without_end_is_committed_now_and_then(notes: Store) -> None:
+async def test_an_endless_stream_of_transactions_is_committed_in_between(notes: Store) -> None:
     async with counting(notes) as statements:
         await asyncio.gather(*(add(notes, f"{number:04}") for number in range(600)))
     assert len(await texts(notes)) == 600
@@ -189,7 +189,7 @@ async def test_a_stream_without_end_is_committed_now_and_then(notes: Store) -> N
 
 
 @pytest.mark.parametrize("failing", [{0}, {31}, {0, 31}, set(range(0, 32, 2)), set(range(32))], ids=range(5))
-async def test_a_member_that_fails_harms_no_other(notes: Store, failing: set[int]) -> None:
+async def test_a_failing_member_of_a_batch_does_not_affect_others(notes: Store, failing: set[int]) -> None:
     results = await asyncio.gather(
         *(add(notes, f"{number:02}", fail=number in failing) for number in range(32)), return_exceptions=True
     )
@@ -203,7 +203,7 @@ async def test_a_member_that_fails_harms_no_other(notes: Store, failing: set[int
 
 @pytest.mark.parametrize("role", ["first", "middle", "last", "all"])
 @pytest.mark.parametrize("steps", range(12))
-async def test_a_member_cancelled_at_any_step_harms_no_other(notes: Store, role: str, steps: int) -> None:
+async def test_a_member_cancelled_at_any_step_does_not_affect_others(notes: Store, role: str, steps: int) -> None:
     tasks = [asyncio.create_task(add(notes, f"{number}a", f"{number}b")) for number in range(4)]
     await asyncio.sleep(0)
     for _ in range(steps):
@@ -222,7 +222,7 @@ async def test_a_member_cancelled_at_any_step_harms_no_other(notes: Store, role:
     await still_works(notes)
 
 
-async def test_cancellations_without_end_and_failures_leave_whole_transactions_only(notes: Store) -> None:
+async def test_repeated_cancellations_and_failures_leave_only_whole_transactions(notes: Store) -> None:
     chance = random.Random(11)
     done: set[str] = set()
 
@@ -235,7 +235,7 @@ async def test_cancellations_without_end_and_failures_leave_whole_transactions_o
         while any(not task.done() for task in tasks):
             for task in chance.sample(tasks, 2):
                 if chance.random() < 0.3:
-                    task.cancel()  # some of them twice, in the middle of being undone
+                    task.cancel()  # some of them twice, during the rollback
             for _ in range(chance.randrange(4)):
                 await asyncio.sleep(0)
             await asyncio.wait(tasks, timeout=0)
@@ -247,7 +247,7 @@ async def test_cancellations_without_end_and_failures_leave_whole_transactions_o
     await still_works(notes)
 
 
-async def test_a_waiter_that_was_to_commit_for_others_and_is_cancelled_leaves_nobody_waiting(notes: Store) -> None:
+async def test_cancelling_the_committing_member_of_a_batch_leaves_no_other_waiting(notes: Store) -> None:
     inside, go = asyncio.Event(), asyncio.Event()
 
     async def slow() -> None:
@@ -270,7 +270,7 @@ async def test_a_waiter_that_was_to_commit_for_others_and_is_cancelled_leaves_no
     await still_works(notes)
 
 
-async def test_a_second_cancellation_while_it_is_undone_does_not_let_the_next_in_too_early(notes: Store) -> None:
+async def test_a_second_cancellation_during_a_rollback_does_not_admit_the_next_too_early(notes: Store) -> None:
     inside = asyncio.Event()
 
     async def stuck() -> None:
@@ -295,10 +295,10 @@ async def test_a_second_cancellation_while_it_is_undone_does_not_let_the_next_in
     await still_works(notes)
 
 
-# --- a disk that refuses
+# --- a full disk
 
 
-async def test_a_full_disk_is_a_store_error_and_the_store_works_when_there_is_room(notes: Store) -> None:
+async def test_a_full_disk_is_a_store_error_and_the_store_works_again_with_free_space(notes: Store) -> None:
     async with full_disk(notes):
         with pytest.raises(StoreError, match="full"):
             await add(notes, "x" * 100_000)
@@ -307,7 +307,7 @@ async def test_a_full_disk_is_a_store_error_and_the_store_works_when_there_is_ro
 
 
 @pytest.mark.parametrize("big", range(5))
-async def test_who_is_told_of_a_full_disk_is_who_was_not_kept(notes: Store, big: int) -> None:
+async def test_a_full_disk_is_reported_to_exactly_those_whose_rows_are_missing(notes: Store, big: int) -> None:
     async with full_disk(notes):
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             results = await asyncio.gather(
@@ -320,7 +320,7 @@ async def test_who_is_told_of_a_full_disk_is_who_was_not_kept(notes: Store, big:
     await still_works(notes)
 
 
-async def test_a_commit_that_fails_is_told_to_every_member(notes: Store) -> None:
+async def test_a_failing_commit_is_reported_to_every_member_of_the_batch(notes: Store) -> None:
     await notes._writer.execute_fetchall("PRAGMA foreign_keys = ON")
     async with notes.transaction() as tx:
         await tx.execute("CREATE TABLE parents (id INTEGER PRIMARY KEY)")
@@ -362,7 +362,7 @@ async def test_a_failing_commit_whose_caller_is_cancelled_does_not_touch_the_nex
 # --- closing
 
 
-async def test_closing_waits_for_who_is_inside_and_turns_away_who_comes_later(path: Path) -> None:
+async def test_closing_waits_for_open_transactions_and_refuses_new_ones(path: Path) -> None:
     async with open_store(path, durable=False) as store:
         early = [asyncio.create_task(add(store, f"{number}")) for number in range(5)]
         await asyncio.sleep(0)
@@ -373,7 +373,7 @@ async def test_closing_waits_for_who_is_inside_and_turns_away_who_comes_later(pa
         assert db.execute("SELECT count(*) FROM notes").fetchone() == (5,)
 
 
-async def test_closing_in_an_emergency_waits_as_well(path: Path) -> None:
+async def test_closing_after_an_exception_also_waits_for_open_transactions(path: Path) -> None:
     early: list[asyncio.Task[None]] = []
     with suppress(RuntimeError):
         async with open_store(path, durable=False) as store:
@@ -389,7 +389,7 @@ ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELEC
 
 @asynccontextmanager
 async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asyncio.Task[list[sqlite3.Row]]]]:
-    """Reports that never come to an end, until they are cancelled."""
+    """Reports that never end, until they are cancelled."""
     reports = [asyncio.create_task(store.reports.fetch_all(ENDLESS)) for _ in range(count)]
     while len(store.reports._connections) < min(count, MAX_REPORT_CONNECTIONS) or store.reports._idle:  # noqa: ASYNC110
         await asyncio.sleep(0)
@@ -401,19 +401,19 @@ async def endless_reports(store: Store, count: int) -> AsyncIterator[list[asynci
         await asyncio.gather(*reports, return_exceptions=True)
 
 
-async def test_reports_that_take_for_ever_delay_no_message(notes: Store) -> None:
+async def test_endless_reports_do_not_delay_a_write(notes: Store) -> None:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), endless_reports(notes, MAX_REPORT_CONNECTIONS):
         await add(notes, "a message")
         assert await texts(notes) == ["a message"]
 
 
-async def test_a_report_waits_for_no_other_one(notes: Store) -> None:
+async def test_reports_do_not_wait_for_each_other(notes: Store) -> None:
     await add(notes, "a message")
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), endless_reports(notes, MAX_REPORT_CONNECTIONS - 1):
         assert [row["text"] for row in await notes.reports.fetch_all("SELECT text FROM notes")] == ["a message"]
 
 
-async def test_a_report_that_nobody_waits_for_any_more_makes_room_for_the_next(notes: Store) -> None:
+async def test_a_cancelled_report_frees_its_connection(notes: Store) -> None:
     async with (
         asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)),
         endless_reports(notes, MAX_REPORT_CONNECTIONS) as reports,
@@ -425,7 +425,7 @@ async def test_a_report_that_nobody_waits_for_any_more_makes_room_for_the_next(n
         assert row["it"] == 1
 
 
-async def test_a_report_sees_what_was_just_committed_and_changes_nothing(notes: Store) -> None:
+async def test_a_report_sees_the_latest_commit_and_writes_nothing(notes: Store) -> None:
     await add(notes, "one")
     assert len(await notes.reports.fetch_all("SELECT * FROM notes")) == 1
     await add(notes, "two")
@@ -434,7 +434,7 @@ async def test_a_report_sees_what_was_just_committed_and_changes_nothing(notes: 
         await notes.reports.fetch_all("DELETE FROM notes")
 
 
-async def test_a_store_is_closed_while_a_report_is_read(path: Path) -> None:
+async def test_a_store_can_be_closed_while_a_report_is_read(path: Path) -> None:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with open_store(path, durable=False) as store:
             report = asyncio.create_task(store.reports.fetch_all(ENDLESS))
@@ -444,7 +444,7 @@ async def test_a_store_is_closed_while_a_report_is_read(path: Path) -> None:
             await report
 
 
-async def test_a_stream_of_others_keeps_no_commit_waiting(notes: Store) -> None:
+async def test_a_stream_of_transactions_does_not_delay_a_commit(notes: Store) -> None:
     others: list[asyncio.Task[None]] = []
 
     async def one_more() -> None:
@@ -463,7 +463,7 @@ async def test_a_stream_of_others_keeps_no_commit_waiting(notes: Store) -> None:
     assert len(await texts(notes)) == 201
 
 
-async def test_its_threads_are_called_after_the_file_for_whoever_asks_what_hangs(notes: Store, path: Path) -> None:
+async def test_store_threads_are_named_after_the_file(notes: Store, path: Path) -> None:
     await notes.reports.fetch_one("SELECT 1")
     names = [thread.name for thread in threading.enumerate()]
     assert (names.count(f"writer of {path}"), names.count(f"reader of {path}")) == (1, 2)

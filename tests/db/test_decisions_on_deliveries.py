@@ -1,4 +1,4 @@
-"""What an operator decides of a message, in the ledger; and the migration that made room for it."""
+"""An operator's decision about a delivery, in the ledger; and the migration for it."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from tests.db.test_entities import LATER, NOON, a_delivery, a_session
 NOT_SENT = AttemptOutcome(status=DeliveryStatus.PENDING, code="not_sent", reason="not_sent: x", error="x")
 
 
-async def ended(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delivery:
-    """A delivery that was tried once and came to this."""
+async def settled_delivery(store: Store, status: DeliveryStatus, *, seq: int = 1) -> Delivery:
+    """A delivery with this status after one attempt."""
     delivery = a_delivery(await a_session(store), seq)
     async with store.transaction() as tx:
         await deliveries.add(tx, delivery)
@@ -50,10 +50,10 @@ async def state(store: Store, delivery: Delivery) -> Delivery:
         (DeliveryStatus.DROPPED, False, False),
     ],
 )
-async def test_what_may_be_decided_depends_on_what_became_of_it(
+async def test_the_permitted_decisions_depend_on_the_delivery_status(
     store: Store, status: DeliveryStatus, may_resend: bool, may_drop: bool
 ) -> None:
-    delivery = await ended(store, status)
+    delivery = await settled_delivery(store, status)
     async with store.transaction() as tx:
         assert await deliveries.drop(tx, delivery, "no more", LATER) is may_drop
     async with store.transaction() as tx:
@@ -61,7 +61,7 @@ async def test_what_may_be_decided_depends_on_what_became_of_it(
 
 
 @pytest.mark.behaviour("OP-01")
-async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_were_sent_again(store: Store) -> None:
+async def test_an_outage_is_judged_by_attempts_since_the_resend(store: Store) -> None:
     down = AttemptOutcome(status=DeliveryStatus.PENDING, code="down", reason="down: it is out of order", error="x")
     busy = AttemptOutcome(status=DeliveryStatus.PENDING, code="rate_limited", reason="rate_limited: busy", error="x")
 
@@ -92,16 +92,16 @@ async def test_a_platform_is_called_down_by_what_its_messages_met_since_they_wer
     assert await named(LATER + status_counts.DOWN_AFTER) == [], "it answers"
 
 
-async def test_what_is_being_sent_cannot_be_decided_on(store: Store) -> None:
-    delivery = await ended(store, DeliveryStatus.PENDING)
+async def test_a_delivery_being_sent_cannot_be_decided(store: Store) -> None:
+    delivery = await settled_delivery(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.begin_attempt(tx, delivery, NOON)
         assert not await deliveries.drop(tx, delivery, "no more", LATER)
         assert not await deliveries.resend(tx, delivery, LATER)
 
 
-async def test_a_message_that_was_dropped_meanwhile_is_not_begun(store: Store) -> None:
-    delivery = await ended(store, DeliveryStatus.PENDING)
+async def test_a_delivery_dropped_meanwhile_is_not_begun(store: Store) -> None:
+    delivery = await settled_delivery(store, DeliveryStatus.PENDING)
     async with store.transaction() as tx:
         assert await deliveries.drop(tx, delivery, "no more", LATER)
         assert not await deliveries.begin_attempt(tx, delivery, LATER)
@@ -111,8 +111,8 @@ async def test_a_message_that_was_dropped_meanwhile_is_not_begun(store: Store) -
 
 
 @pytest.mark.behaviour("DL-02", "DL-03")
-async def test_what_is_sent_again_has_its_tries_afresh_and_keeps_its_attempts(store: Store) -> None:
-    delivery = await ended(store, DeliveryStatus.PENDING)
+async def test_a_resent_delivery_has_all_its_tries_again_and_keeps_its_attempts(store: Store) -> None:
+    delivery = await settled_delivery(store, DeliveryStatus.PENDING)
     for _ in range(6):
         async with store.transaction() as tx:
             await deliveries.begin_attempt(tx, delivery, NOON)
@@ -131,8 +131,8 @@ async def test_what_is_sent_again_has_its_tries_afresh_and_keeps_its_attempts(st
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_is_unknown_keeps_nothing_behind_it_waiting(store: Store) -> None:
-    held = await ended(store, DeliveryStatus.UNKNOWN)
+async def test_a_delivery_with_unknown_status_does_not_block_its_queue(store: Store) -> None:
+    held = await settled_delivery(store, DeliveryStatus.UNKNOWN)
     async with store.transaction() as tx:
         await deliveries.add(tx, a_delivery(held.queue.session_id, 2))
     following = await deliveries.next_in_queue(store, held.queue, NOON)
@@ -170,8 +170,8 @@ def test_the_migration_keeps_every_delivery_and_its_attempts(tmp_path: Path) -> 
 
 
 @pytest.mark.behaviour("DL-02")
-async def test_an_attempt_does_not_begin_for_a_message_that_stands_otherwise_than_it_was_read(store: Store) -> None:
-    stored = await ended(store, DeliveryStatus.PENDING)
+async def test_an_attempt_does_not_begin_for_a_delivery_that_has_changed_since_it_was_read(store: Store) -> None:
+    stored = await settled_delivery(store, DeliveryStatus.PENDING)
     elsewhere = replace(stored.queue, platform_id="moved")
     async with store.transaction() as tx:
         for stale in (

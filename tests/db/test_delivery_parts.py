@@ -1,4 +1,4 @@
-"""Parts of long messages, and messages for later, in the central database."""
+"""Parts of long messages, and scheduled messages, in the central database."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.db.test_entities import LATER, NOON, a_delivery, a_session
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_parts_are_sent_one_by_one_and_go_when_the_message_is_sent(store: Store) -> None:
+async def test_parts_are_sent_one_by_one_and_deleted_when_the_message_is_sent(store: Store) -> None:
     delivery = a_delivery(await a_session(store), 1)
     first, last = (DeliveryPart(number=number, of=2, text=f"t{number}", plain=f"p{number}") for number in range(2))
     async with store.transaction() as tx:
@@ -42,7 +42,7 @@ async def test_parts_are_sent_one_by_one_and_go_when_the_message_is_sent(store: 
     assert await store.fetch_all("SELECT * FROM delivery_parts") == []
 
 
-async def test_parts_go_with_their_delivery(store: Store) -> None:
+async def test_parts_are_deleted_with_their_delivery(store: Store) -> None:
     delivery = a_delivery(await a_session(store), 1)
     async with store.transaction() as tx:
         await deliveries.add(tx, delivery)
@@ -52,7 +52,7 @@ async def test_parts_go_with_their_delivery(store: Store) -> None:
 
 
 @pytest.mark.behaviour("TK-07")
-def test_what_an_earlier_version_kept_for_later_is_still_for_later(tmp_path: Path) -> None:
+def test_scheduled_messages_of_an_earlier_version_stay_scheduled(tmp_path: Path) -> None:
     database, backups = tmp_path / "nanohost.db", tmp_path / "backups"
     everything = load_migrations([shipped_root() / "migrations"])
     migrate(database, [each for each in everything if each.name < "0007"], backups=backups)

@@ -1,4 +1,4 @@
-"""What each entity's functions promise, on a real database."""
+"""The functions of each entity, on a real database."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def an_event(message_id: str = "1", text: str = "hi") -> InboundEvent:
 # --- groups, wirings, roles, install
 
 
-async def test_an_agent_group_is_found_by_its_folder_and_its_folder_is_taken(store: Store) -> None:
+async def test_an_agent_group_is_found_by_its_unique_folder(store: Store) -> None:
     agent = await an_agent(store)
     assert await agent_groups.find(store, "main") == agent == await agent_groups.get(store, agent.id)
     assert await agent_groups.find(store, "nobody") is None
@@ -115,7 +115,7 @@ async def test_an_agent_group_is_found_by_its_folder_and_its_folder_is_taken(sto
     assert await agent_groups.list_all(store) == [second, agent]
 
 
-async def test_a_chat_is_found_by_what_the_platform_calls_it(store: Store) -> None:
+async def test_a_chat_is_found_by_its_platform_id(store: Store) -> None:
     chat = await a_chat(store)
     found = await messaging_groups.find(store, channel_type="fake", instance="main", platform_id="c1")
     assert found == chat == await messaging_groups.get(store, chat.id)
@@ -124,7 +124,7 @@ async def test_a_chat_is_found_by_what_the_platform_calls_it(store: Store) -> No
         await a_chat(store)
 
 
-async def test_what_is_learned_of_a_chat_is_kept(store: Store) -> None:
+async def test_chat_details_from_the_platform_are_stored(store: Store) -> None:
     chat = await a_chat(store)
     async with store.transaction() as tx:
         await messaging_groups.update_from_platform(tx, chat.id, is_group=False, name="New")
@@ -150,7 +150,7 @@ async def test_wirings_are_evaluated_by_priority_then_by_age(store: Store) -> No
         await a_wiring(store, chat, await agent_groups.get(store, late.agent_group_id))
 
 
-async def test_a_wiring_is_forgotten_with_what_it_made(store: Store) -> None:
+async def test_a_wiring_is_deleted_with_its_dependent_rows(store: Store) -> None:
     chat = await a_chat(store)
     wiring = await a_wiring(store, chat, await an_agent(store))
     async with store.transaction() as tx:
@@ -177,14 +177,14 @@ async def test_a_role_is_granted_and_revoked_once_each(store: Store) -> None:
 
 
 @pytest.mark.behaviour("AC-02")
-async def test_an_owner_of_one_agent_group_only_is_refused_aloud(store: Store) -> None:
+async def test_an_owner_role_for_one_agent_group_is_refused(store: Store) -> None:
     agent = await an_agent(store)
     with pytest.raises(sqlite3.IntegrityError):
         async with store.transaction() as tx:
             await roles.grant(tx, user_id="fake:u", role=Role.OWNER, agent_group=agent.id, now=NOON)
 
 
-async def test_who_may_decide_is_asked_for_without_the_members(store: Store) -> None:
+async def test_people_who_may_decide_are_listed_without_members(store: Store) -> None:
     async with store.transaction() as tx:
         for user, role in (("fake:o", Role.OWNER), ("fake:a", Role.ADMIN), ("fake:m", Role.MEMBER)):
             await roles.grant(tx, user_id=user, role=role, agent_group=None, now=NOON)
@@ -192,7 +192,7 @@ async def test_who_may_decide_is_asked_for_without_the_members(store: Store) -> 
     assert len(await roles.list_all(store)) == 3
 
 
-async def test_the_installs_id_is_drawn_once(store: Store) -> None:
+async def test_the_install_id_is_generated_once(store: Store) -> None:
     async with store.transaction() as tx:
         first = await install.get_or_create(tx, NOON)
     async with store.transaction() as tx:
@@ -202,7 +202,7 @@ async def test_the_installs_id_is_drawn_once(store: Store) -> None:
 # --- sessions
 
 
-async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None:
+async def test_a_session_is_found_by_its_key_and_created_once(store: Store) -> None:
     agent, chat = await an_agent(store), await a_chat(store)
     async with store.transaction() as tx:
         made = [
@@ -222,7 +222,7 @@ async def test_a_session_is_found_by_its_key_and_made_once(store: Store) -> None
     assert len([one async for one in sessions.iter_all(store.reports)]) == 3
 
 
-async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:
+async def test_due_sessions_are_found_when_their_time_has_come(store: Store) -> None:
     now_due, later_due, idle = [await a_session(store, folder) for folder in "abc"]
     async with store.transaction() as tx:
         await sessions.make_due(tx, now_due, at=NOON, now=NOON)
@@ -234,7 +234,7 @@ async def test_due_work_is_found_when_its_time_has_come(store: Store) -> None:
     assert (await sessions.get(store, idle)).due_at is None
 
 
-async def test_later_work_does_not_put_off_earlier_work(store: Store) -> None:
+async def test_a_later_due_time_does_not_replace_an_earlier_one(store: Store) -> None:
     session = await a_session(store)
     async with store.transaction() as tx:
         await sessions.make_due(tx, session, at=NOON, now=NOON - timedelta(hours=1))
@@ -255,7 +255,7 @@ async def test_a_due_time_is_replaced_only_if_nobody_changed_it(store: Store) ->
     assert (await sessions.get(store, session)).due_at is None
 
 
-async def test_cursors_never_go_back_and_move_only_for_who_knows_where_they_are(store: Store) -> None:
+async def test_cursors_never_go_back_and_move_only_from_the_expected_position(store: Store) -> None:
     session = await a_session(store)
     for seen, cursor, moves in ((0, 5, True), (0, 7, False), (5, 3, True)):
         async with store.transaction() as tx:
@@ -267,7 +267,7 @@ async def test_cursors_never_go_back_and_move_only_for_who_knows_where_they_are(
     assert (found.out_cursor, found.ack_cursor, found.last_active_at) == (5, 5, LATER)
 
 
-async def test_the_acks_of_a_session_change_when_it_is_due_only_if_nobody_else_did(store: Store) -> None:
+async def test_acks_change_the_due_time_only_if_nobody_else_changed_it(store: Store) -> None:
     session = await a_session(store)
     seen = await sessions.get(store, session)
     async with store.transaction() as tx:
@@ -279,7 +279,7 @@ async def test_the_acks_of_a_session_change_when_it_is_due_only_if_nobody_else_d
     assert (await sessions.get(store, session)).due_at == LATER
 
 
-async def test_acks_are_not_taken_over_when_a_failure_was_put_on_record_meanwhile(store: Store) -> None:
+async def test_acks_are_not_processed_if_a_failure_was_recorded_meanwhile(store: Store) -> None:
     session = await a_session(store)
     seen = await sessions.get(store, session)
     failures = TurnFailures(
@@ -314,7 +314,7 @@ async def test_only_the_holder_of_a_lease_may_change_it(store: Store) -> None:
 
 
 @pytest.mark.behaviour("IN-02")
-async def test_an_event_is_kept_once_and_comes_back_as_it_was(store: Store) -> None:
+async def test_an_event_is_stored_once_and_read_back_unchanged(store: Store) -> None:
     async with store.transaction() as tx:
         assert await events.add(tx, CHAT, an_event(), now=NOON) is True
         assert await events.add(tx, CHAT, an_event(text="again"), now=LATER) is False
@@ -323,14 +323,14 @@ async def test_an_event_is_kept_once_and_comes_back_as_it_was(store: Store) -> N
     assert await events.get(store, stored.id) == replace(stored, may_be_answer=True)
 
 
-async def test_an_event_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:
+async def test_an_event_that_violates_a_constraint_is_an_error_and_not_a_duplicate(store: Store) -> None:
     broken = replace(an_event(), sender=Sender(handle=None, name="Ada"))  # type: ignore[arg-type]
     with pytest.raises(sqlite3.IntegrityError):
         async with store.transaction() as tx:
             await events.add(tx, CHAT, broken, now=NOON)
 
 
-async def test_events_wait_by_chat_in_order_until_they_are_dealt_with(store: Store) -> None:
+async def test_events_are_listed_by_chat_in_order_until_they_are_handled(store: Store) -> None:
     async with store.transaction() as tx:
         for number in range(3):
             await events.add(tx, CHAT, an_event(str(number)), now=NOON)
@@ -346,7 +346,7 @@ async def test_events_wait_by_chat_in_order_until_they_are_dealt_with(store: Sto
 
 
 @pytest.mark.behaviour("RT-10")
-async def test_routes_say_what_waits_and_why(store: Store) -> None:
+async def test_routes_record_what_waits_and_why(store: Store) -> None:
     chat = await a_chat(store)
     wiring = await a_wiring(store, chat, await an_agent(store))
     session = await a_session(store)
@@ -393,7 +393,7 @@ def a_delivery(session: SessionId, seq: int, *, channel: str = "fake") -> Delive
 
 
 @pytest.mark.behaviour("DL-02")
-async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: Store) -> None:
+async def test_a_delivery_passes_through_its_states_and_keeps_its_attempts(store: Store) -> None:
     session = await a_session(store)
     delivery = a_delivery(session, 1)
     failed = AttemptOutcome(
@@ -422,7 +422,7 @@ async def test_a_delivery_goes_through_its_states_and_keeps_its_attempts(store: 
 
 
 @pytest.mark.behaviour("DL-07")
-async def test_a_lane_is_served_in_order_and_knows_no_other(store: Store) -> None:
+async def test_a_delivery_queue_is_ordered_and_separate_from_others(store: Store) -> None:
     session = await a_session(store)
     async with store.transaction() as tx:
         for delivery in (a_delivery(session, 3), a_delivery(session, 1), a_delivery(session, 2, channel="other")):
@@ -450,14 +450,14 @@ async def test_a_message_is_not_the_last_of_its_lane_while_another_one_there_is_
     assert (following.seq, following.is_last_in_queue) == (1, False)
 
 
-async def test_a_delivery_that_breaks_a_rule_is_an_error_and_not_a_repeat(store: Store) -> None:
+async def test_a_delivery_that_violates_a_constraint_is_an_error_and_not_a_duplicate(store: Store) -> None:
     broken = replace(a_delivery(await a_session(store), 1), status="lost")  # type: ignore[arg-type]
     with pytest.raises(sqlite3.IntegrityError):
         async with store.transaction() as tx:
             await deliveries.add(tx, broken)
 
 
-async def test_model_calls_add_up(store: Store) -> None:
+async def test_model_calls_are_summed(store: Store) -> None:
     session = await a_session(store)
     nothing = {"calls": 0, "tokens_in": 0, "tokens_out": 0, "cost_usd": 0.0, "unpriced": 0}
     assert await model_calls.totals(store.reports) == nothing
@@ -481,8 +481,8 @@ async def test_model_calls_add_up(store: Store) -> None:
     assert await model_calls.totals(store.reports) == sums
 
 
-async def test_a_call_counts_to_the_turn_that_ended_first_after_it_began(store: Store) -> None:
-    """Of turns that are taken over together; what comes in late counts to the next one, so that the sum is right."""
+async def test_a_model_call_belongs_to_the_first_turn_that_ended_after_it_began(store: Store) -> None:
+    """Of turns that are recorded together; a late call counts to the next turn, so that the sum is right."""
     session = await a_session(store)
 
     async def call(at: datetime, tokens: int) -> None:
@@ -520,6 +520,6 @@ async def test_a_call_counts_to_the_turn_that_ended_first_after_it_began(store: 
 
 
 @pytest.mark.parametrize("sql", [host_messages.BY_OUT_ID, deliveries.STATUS_OF])
-async def test_what_was_said_is_found_by_its_name_without_reading_all_that_was_said(store: Store, sql: str) -> None:
+async def test_a_sent_message_is_found_by_its_id_through_an_index(store: Store, sql: str) -> None:
     plan = [row["detail"] for row in await store.fetch_all(f"EXPLAIN QUERY PLAN {sql}", ("host", "o1"))]
     assert all("deliveries_by_out_id" in step for step in plan), plan

@@ -1,4 +1,4 @@
-"""What a transaction emits is told to subscribers after its commit, and never when it is undone."""
+"""Events of a transaction reach subscribers after its commit, and never after a rollback."""
 
 from __future__ import annotations
 
@@ -58,8 +58,8 @@ async def _refer_to_nothing(store: Store) -> None:
         tx.emit(Happened("one"))
 
 
-async def test_subscribers_hear_after_the_commit_and_see_what_was_written(store: Store) -> None:
-    """Each subscriber reads on a connection that sees committed rows alone."""
+async def test_subscribers_are_called_after_the_commit_and_see_the_written_rows(store: Store) -> None:
+    """Each subscriber reads on a connection that sees committed rows only."""
     seen: list[asyncio.Task[list[sqlite3.Row]]] = []
     store.bus.subscribe(Happened, lambda _: seen.append(asyncio.create_task(store.fetch_all("SELECT text FROM notes"))))
     async with store.transaction() as tx:
@@ -70,14 +70,14 @@ async def test_subscribers_hear_after_the_commit_and_see_what_was_written(store:
     assert [row["text"] for row in await read] == ["one"]
 
 
-async def test_what_is_undone_tells_nobody(store: Store) -> None:
+async def test_a_rolled_back_transaction_emits_no_event(store: Store) -> None:
     told = record_events(store.bus, Happened)
     with pytest.raises(Undone):
         await _emit(store, "one", fails=True)
     assert told == []
 
 
-async def test_a_part_that_fails_tells_nobody_and_the_rest_is_told(store: Store) -> None:
+async def test_a_failing_savepoint_emits_no_event_and_the_rest_is_emitted(store: Store) -> None:
     told = record_events(store.bus, Happened)
     async with store.transaction() as tx:
         tx.emit(Happened("before"))
@@ -87,14 +87,14 @@ async def test_a_part_that_fails_tells_nobody_and_the_rest_is_told(store: Store)
     assert told == [Happened("before"), Happened("after")]
 
 
-async def test_of_transactions_that_share_a_commit_those_that_succeed_are_told(store: Store) -> None:
+async def test_of_transactions_in_one_commit_those_that_succeed_emit_their_events(store: Store) -> None:
     told = record_events(store.bus, Happened)
     works = [_emit(store, f"n{number}", fails=number % 3 == 1) for number in range(9)]
     await asyncio.gather(*works, return_exceptions=True)
     assert sorted(one.what for one in told) == ["n0", "n2", "n3", "n5", "n6", "n8"]
 
 
-async def test_a_commit_that_the_disk_refuses_tells_nobody(store: Store) -> None:
+async def test_a_refused_commit_emits_no_event(store: Store) -> None:
     told = record_events(store.bus, Happened)
     async with store.transaction() as tx:
         await tx.execute(
@@ -105,8 +105,8 @@ async def test_a_commit_that_the_disk_refuses_tells_nobody(store: Store) -> None
     assert told == []
 
 
-async def test_whoever_is_cancelled_while_the_commit_is_under_way_is_told_of_all_the_same(store: Store) -> None:
-    """The rows are there, so the event is: who waited for the commit need not be there any more."""
+async def test_a_transaction_cancelled_during_its_commit_still_emits_its_event(store: Store) -> None:
+    """The rows are committed, so the event is emitted, even if the transaction's task is cancelled."""
     told = record_events(store.bus, Happened)
     entered, release = asyncio.Event(), asyncio.Event()
 
@@ -128,14 +128,14 @@ async def test_whoever_is_cancelled_while_the_commit_is_under_way_is_told_of_all
     assert {one.what for one in told} == rows
 
 
-def test_equal_events_are_told_once_and_in_order() -> None:
+def test_equal_events_are_delivered_once_in_order() -> None:
     bus = EventBus()
     told = record_events(bus, Happened)
     bus.publish(Happened("b"), Happened("a"), Happened("b"))
     assert told == [Happened("b"), Happened("a")]
 
 
-def test_subscribers_hear_in_the_order_in_which_they_subscribed() -> None:
+def test_subscribers_are_called_in_order_of_subscription() -> None:
     bus, told = EventBus(), list[int]()
     for number in range(5):
         bus.subscribe(Happened, lambda _, number=number: told.append(number))  # type: ignore[misc]
@@ -143,7 +143,7 @@ def test_subscribers_hear_in_the_order_in_which_they_subscribed() -> None:
     assert told == [0, 1, 2, 3, 4]
 
 
-def test_a_subscriber_that_fails_keeps_no_other_from_hearing() -> None:
+def test_a_failing_subscriber_does_not_affect_others() -> None:
     bus = EventBus()
     bus.subscribe(Happened, lambda event: 1 / 0)
     told = record_events(bus, Happened)
@@ -153,7 +153,7 @@ def test_a_subscriber_that_fails_keeps_no_other_from_hearing() -> None:
     assert [one["event"] for one in logs] == ["event_handler_failed"]
 
 
-def test_who_is_subscribed_for_a_while_hears_nothing_afterwards() -> None:
+def test_a_temporary_subscription_receives_nothing_afterwards() -> None:
     bus = EventBus()
     told: list[Happened] = []
     with bus.subscribed(Subscription(Happened, told.append)):

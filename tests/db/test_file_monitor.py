@@ -1,4 +1,4 @@
-"""A central database that is lost ends the host; one that refuses for a while does not."""
+"""A lost central database ends the host; one with a temporary error does not."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ pytestmark = pytest.mark.behaviour("OP-05")
 
 @asynccontextmanager
 async def watching(store: Store, database: Path) -> AsyncIterator[asyncio.Task[NoReturn]]:
-    """The watch while entered; leaving moves the clock on, so that it looks once more."""
+    """The monitor while entered; on exit the clock advances, so that it checks once more."""
     clock = ManualClock()
     task = asyncio.create_task(monitor_database(store, database, clock, backups=database.parent / "backups"))
     await clock.wait_for_sleeper()
@@ -34,7 +34,7 @@ async def watching(store: Store, database: Path) -> AsyncIterator[asyncio.Task[N
     await asyncio.wait([task, sleeps])
 
 
-async def test_a_database_that_is_gone_is_told_with_where_a_copy_is(store: Store, database: Path) -> None:
+async def test_a_deleted_database_is_reported_with_the_place_of_its_backups(store: Store, database: Path) -> None:
     async with watching(store, database) as watched:
         database.unlink()
     with pytest.raises(StoreError, match="is not the file any more") as told:
@@ -42,7 +42,7 @@ async def test_a_database_that_is_gone_is_told_with_where_a_copy_is(store: Store
     assert "backups" in told.value.hint
 
 
-async def test_a_database_that_was_replaced_is_gone_too(store: Store, database: Path) -> None:
+async def test_a_replaced_database_is_reported_as_missing(store: Store, database: Path) -> None:
     async with watching(store, database) as watched:
         (database.parent / "other").write_bytes(database.read_bytes())
         (database.parent / "other").rename(database)
@@ -50,7 +50,7 @@ async def test_a_database_that_was_replaced_is_gone_too(store: Store, database: 
         watched.result()
 
 
-async def test_a_damaged_database_is_told_once_somebody_came_upon_the_damage(store: Store, database: Path) -> None:
+async def test_a_damaged_database_is_reported_once_damage_was_read(store: Store, database: Path) -> None:
     size = database.stat().st_size
     async with watching(store, database) as watched:
         with database.open("r+b") as file:
@@ -62,7 +62,7 @@ async def test_a_damaged_database_is_told_once_somebody_came_upon_the_damage(sto
         watched.result()
 
 
-async def test_a_refusal_that_may_pass_is_waited_out(store: Store, database: Path) -> None:
+async def test_an_error_that_is_no_damage_does_not_end_the_monitor(store: Store, database: Path) -> None:
     async with watching(store, database) as watched:
         with pytest.raises(StoreError):
             await store.fetch_all("SELECT * FROM no_such_table")

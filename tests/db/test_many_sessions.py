@@ -1,4 +1,4 @@
-"""An agent has as many sessions as there were ever threads: what concerns it is asked of those that are at work."""
+"""An agent has one session for every thread ever: events of the agent concern only the active ones."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def _request(group: Group, name: str) -> None:
     )
 
 
-async def test_a_hold_on_an_agent_concerns_those_of_its_sessions_that_do_something(store: Store) -> None:
+async def test_a_hold_of_an_agent_affects_its_active_sessions(store: Store) -> None:
     group, other = Group(store), Group(store)
     await other.make("other", "busy")
     await group.make("main", "idle", "running", "due", "asking")
@@ -95,7 +95,7 @@ VALUES (:id, :id, 'message', '{}', 'UTC', :now, :status, 'latest', :channel, :in
     [(_ON_ITS_WAY, "sending", "sent"), (_ASKED, "open", "closed"), (_SERIES, "paused", "done")],
     ids=["message", "question", "task"],
 )
-async def test_a_chat_that_is_taken_away_concerns_those_that_have_something_open_there(
+async def test_removing_a_chat_affects_sessions_with_open_items_there(
     store: Store, sql: str, is_open: str, is_over: str
 ) -> None:
     group = Group(store)
@@ -109,7 +109,7 @@ async def test_a_chat_that_is_taken_away_concerns_those_that_have_something_open
     assert await sessions.list_with_open_items(store, AgentGroupId(group.id + 1), HOME) == []
 
 
-async def test_all_sessions_are_read_a_page_at_a_time(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_all_sessions_are_read_in_pages(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     group = Group(store)
     await group.make("main", *"abcde")
     monkeypatch.setattr(sessions, "PAGE_SIZE", 2)
@@ -117,8 +117,8 @@ async def test_all_sessions_are_read_a_page_at_a_time(store: Store, monkeypatch:
     assert found == sorted(group.sessions.values())
 
 
-async def test_runs_that_stay_keep_nobody_from_those_that_go(store: Store) -> None:
-    """More than a batch of tasks that ran once and whose only run stays, before a run that goes."""
+async def test_task_runs_that_are_kept_do_not_block_the_deletion_of_others(store: Store) -> None:
+    """More than a batch of one-time tasks whose only run is kept, before a run that is deleted."""
     single = expired_rows.BATCH_SIZE + 10
     group = Group(store)
     await group.make("main", "a")
@@ -136,7 +136,7 @@ async def test_runs_that_stay_keep_nobody_from_those_that_go(store: Store) -> No
                 " VALUES (:task, 's', :due, :due, :due, :due, 'completed')",
                 values,
             )
-        # The last of all stays as well: its number would be given again.
+        # The very last run is kept as well: its number would be reused.
         await tx.execute(
             "INSERT INTO task_runs (task_id, session_id, due, message_id, decided_at)"
             " VALUES ('t0', 's', 'later', 'm', :now)",

@@ -1,4 +1,4 @@
-"""Which turn an agent had over a message, as it is told by its container: some of it twice."""
+"""The turn of an agent over a message, as its container reports it: partly twice."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ async def row(store: Store) -> tuple[object, ...]:
     return tuple(found)
 
 
-async def test_an_end_that_is_told_again_changes_nothing(store: Store) -> None:
+async def test_a_repeated_turn_end_changes_nothing(store: Store) -> None:
     async with store.transaction() as tx:
         await message_turns.record_starts(tx, SESSION.id, [BEGUN], LATER)
     for _ in range(3):
@@ -30,7 +30,7 @@ async def test_an_end_that_is_told_again_changes_nothing(store: Store) -> None:
         assert await row(store) == ("t1", to_text(START), to_text(LATER), "completed")
 
 
-async def test_the_end_of_another_turn_takes_over_no_beginning(store: Store) -> None:
+async def test_the_end_of_another_turn_does_not_keep_the_recorded_start(store: Store) -> None:
     other = TurnEnd(message_id="m1", turn_id="t2", outcome=TurnOutcome.FAILED, error="x", at=LATER)
     async with store.transaction() as tx:
         await message_turns.record_starts(tx, SESSION.id, [BEGUN], LATER)

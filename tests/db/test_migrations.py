@@ -1,4 +1,4 @@
-"""The way from any earlier database to this one: nothing in silence, nothing half, a copy first."""
+"""Migrating any earlier database to this version: never silently, never half, with a backup first."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def tables(database: Path) -> dict[str, list[tuple[object, ...]]]:
 
 
 def data(database: Path) -> list[str]:
-    """Everything that is in it, as SQL."""
+    """All of its content, as SQL."""
     with closing(sqlite3.connect(database)) as db:
         return list(db.iterdump())
 
@@ -63,7 +63,7 @@ def test_schema_sql_is_the_sum_of_the_migrations(database: Path, backups: Path, 
         assert summed[name] == shape, name
 
 
-def test_what_is_applied_is_applied_once(database: Path, backups: Path) -> None:
+def test_an_applied_migration_is_not_applied_again(database: Path, backups: Path) -> None:
     assert migrate(database, [ONE, TWO], backups=backups) == [ONE, TWO]
     before = data(database)
     assert migrate(database, [ONE, TWO], backups=backups) == []
@@ -77,7 +77,7 @@ def test_two_sets_with_the_same_names_do_not_collide(database: Path, backups: Pa
     assert {"table one", "table other_one", "table skill_one"} <= set(tables(database))
 
 
-def test_a_file_that_changed_after_it_was_applied_stops_the_start(database: Path, backups: Path) -> None:
+def test_a_migration_changed_after_it_was_applied_stops_the_start(database: Path, backups: Path) -> None:
     migrate(database, [ONE], backups=backups)
     before = data(database)
     changed = Migration(set_name="core", name="0001_one", sql=ONE.sql + "-- a harmless word\n")
@@ -87,7 +87,7 @@ def test_a_file_that_changed_after_it_was_applied_stops_the_start(database: Path
     assert data(database) == before
 
 
-def test_an_applied_migration_that_is_not_known_stops_the_start(database: Path, backups: Path) -> None:
+def test_an_unknown_applied_migration_stops_the_start(database: Path, backups: Path) -> None:
     migrate(database, [ONE, SKILL], backups=backups)
     before = data(database)
     with pytest.raises(StoreError, match="skill/0001_one, which this version does not know"):
@@ -95,7 +95,7 @@ def test_an_applied_migration_that_is_not_known_stops_the_start(database: Path, 
     assert data(database) == before
 
 
-def test_a_copy_is_made_before_anything_is_applied_to_data(database: Path, backups: Path) -> None:
+def test_a_backup_is_made_before_a_migration_of_existing_data(database: Path, backups: Path) -> None:
     migrate(database, [ONE], backups=backups)
     with closing(sqlite3.connect(database, isolation_level=None)) as db:
         db.execute("INSERT INTO one VALUES ('kept')")
@@ -117,7 +117,7 @@ def test_a_copy_is_made_before_anything_is_applied_to_data(database: Path, backu
     ],
     ids=range(6),
 )
-def test_a_failing_migration_is_named_leaves_no_trace_and_can_be_retried(
+def test_a_failing_migration_is_named_rolled_back_and_can_be_retried(
     database: Path, backups: Path, broken: str
 ) -> None:
     migrate(database, [ONE], backups=backups)
@@ -137,7 +137,7 @@ def test_a_first_migration_that_fails_can_be_retried(database: Path, backups: Pa
     assert migrate(database, [ONE], backups=backups) == [ONE]
 
 
-def test_a_migration_may_be_written_as_people_write(database: Path, backups: Path) -> None:
+def test_a_migration_may_contain_comments_triggers_and_semicolons(database: Path, backups: Path) -> None:
     sql = """-- a comment; with a semicolon
 CREATE TABLE one (x TEXT); CREATE TABLE two (x TEXT DEFAULT ';'); -- two in a line
 CREATE TRIGGER t AFTER INSERT ON one BEGIN
@@ -151,7 +151,7 @@ INSERT INTO one VALUES ('a;b');
         assert db.execute("SELECT x FROM two").fetchall() == [("a;b",), (";",)]
 
 
-def test_a_database_of_something_else_is_refused_and_left_as_it_was(database: Path, backups: Path) -> None:
+def test_a_foreign_database_is_refused_and_left_unchanged(database: Path, backups: Path) -> None:
     with closing(sqlite3.connect(database)) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
     before = database.read_bytes()
@@ -160,7 +160,7 @@ def test_a_database_of_something_else_is_refused_and_left_as_it_was(database: Pa
     assert database.read_bytes() == before
 
 
-def test_a_file_that_is_no_database_is_refused_and_left_as_it_was(database: Path, backups: Path) -> None:
+def test_a_file_that_is_not_a_database_is_refused_and_left_unchanged(database: Path, backups: Path) -> None:
     database.write_bytes(b"shopping list\n" * 1000)
     with pytest.raises(StoreError, match="cannot be opened"):
         migrate(database, [ONE], backups=backups)
@@ -197,7 +197,7 @@ def test_the_same_migration_in_two_folders_is_refused(tmp_path: Path) -> None:
     "name",
     ["1_a.sql", "0001.sql", "0001_A.sql", "0001-a.sql", "notes.sql", "20261201_a.sql", "20261301T250000_a.sql"],
 )
-def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> None:
+def test_a_file_name_without_an_order_is_refused(tmp_path: Path, name: str) -> None:
     write(tmp_path, f"core/{name}")
     with pytest.raises(StoreError, match="not a migration's name"):
         load_migrations([tmp_path])
@@ -206,7 +206,7 @@ def test_a_name_that_gives_no_order_is_refused(tmp_path: Path, name: str) -> Non
 # --- migrations of different branches
 
 
-def test_two_branches_that_name_a_migration_in_the_same_second_both_have_theirs_applied(
+def test_two_branches_with_a_migration_of_the_same_second_both_have_theirs_applied(
     tmp_path: Path, database: Path, backups: Path
 ) -> None:
     write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
@@ -218,8 +218,8 @@ def test_two_branches_that_name_a_migration_in_the_same_second_both_have_theirs_
     assert columns(database)["one"] == {"x", "colour", "age"}
 
 
-def test_a_migration_comes_after_the_one_it_names_whatever_their_numbers_and_sets(tmp_path: Path) -> None:
-    """Both took the next number, and one needs what the other makes: their names alone would put it first."""
+def test_a_migration_runs_after_the_one_it_names_whatever_their_numbers_and_sets(tmp_path: Path) -> None:
+    """Both have the next number, and one needs the table of the other: by their names it would come first."""
     write(tmp_path, "core/0001_people.sql")
     write(tmp_path, "core/0002_add_age.sql", "-- Ages of pets.\n-- after: core/0002_pets, zoo/20260101T000000_cages\n")
     write(tmp_path, "core/0002_pets.sql")
@@ -235,7 +235,7 @@ def test_a_migration_comes_after_the_one_it_names_whatever_their_numbers_and_set
     ]
 
 
-def test_times_give_the_order_where_nothing_is_named_and_come_after_the_numbers(tmp_path: Path) -> None:
+def test_timestamps_order_migrations_after_numbered_ones(tmp_path: Path) -> None:
     for name in ("20261201T090001_a", "20261201T090000_b", "0032_c"):
         write(tmp_path, f"core/{name}.sql")
     assert [each.name for each in load_migrations([tmp_path])] == ["0032_c", "20261201T090000_b", "20261201T090001_a"]
@@ -250,7 +250,7 @@ def test_times_give_the_order_where_nothing_is_named_and_come_after_the_numbers(
         ("0002_b", "'0002_b', which is no SET/NAME"),
     ],
 )
-def test_an_order_that_cannot_be_kept_is_refused_by_name(tmp_path: Path, after: str, problem: str) -> None:
+def test_a_migration_order_that_is_impossible_is_refused_by_name(tmp_path: Path, after: str, problem: str) -> None:
     write(tmp_path, "core/0001_a.sql", f"-- after: {after}\n")
     write(tmp_path, "core/0002_b.sql")
     with pytest.raises(StoreError, match=problem) as caught:
@@ -266,7 +266,7 @@ def columns(database: Path) -> dict[str, set[str]]:
 
 
 def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
-    """The same, each as late as what names it allows: as another branch may have applied them."""
+    """The same migrations, each as late as its dependents allow, as another branch may have applied them."""
     left, found = list(migrations), list[Migration]()
     while left:
         last = next(one for one in left if not any(one.key in other.dependencies(migrations) for other in left))
@@ -276,7 +276,7 @@ def other_way_round(migrations: Sequence[Migration]) -> list[Migration]:
 
 
 def differences(folder: Path, root: Path) -> list[str]:
-    """Tables and indexes that depend on an order which no migration names."""
+    """Tables and indexes that depend on an order which no migration declares."""
     found = []
     for number, order in enumerate((load_migrations([root]), other_way_round(load_migrations([root])))):
         migrate(folder / f"{number}.db", order, backups=folder / "backups")
@@ -284,11 +284,11 @@ def differences(folder: Path, root: Path) -> list[str]:
     return [name for name in sorted(found[0].keys() | found[1].keys()) if found[0].get(name) != found[1].get(name)]
 
 
-def test_shipped_migrations_that_name_no_order_may_be_applied_in_either(tmp_path: Path) -> None:
+def test_shipped_migrations_without_a_declared_order_can_be_applied_in_any(tmp_path: Path) -> None:
     assert differences(tmp_path, CORE) == []
 
 
-def test_a_table_that_is_built_anew_without_what_another_branch_adds_is_found(tmp_path: Path) -> None:
+def test_a_table_rebuilt_without_another_migrations_column_is_detected(tmp_path: Path) -> None:
     anew = "CREATE TABLE two (x TEXT); INSERT INTO two SELECT x FROM one; DROP TABLE one; ALTER TABLE two RENAME TO one"
     write(tmp_path / "sets", "core/0001_one.sql", ONE.sql)
     write(tmp_path / "sets", "core/20261201T090000_anew.sql", anew)
@@ -301,16 +301,14 @@ CORE = shipped_root() / "migrations"
 LAST_NUMBERED = "0032_deleted_agents"
 
 
-def test_a_new_migration_of_ours_is_named_by_its_time() -> None:
-    """A number would be taken by another branch, too: `date -u +%Y%m%dT%H%M%S` gives a name that is free."""
+def test_a_new_core_migration_is_named_by_its_time() -> None:
+    """Another branch would take the same number, too: `date -u +%Y%m%dT%H%M%S` gives a free name."""
     numbered = [each.name for each in load_migrations([CORE]) if not each.name.startswith("2")]
     assert numbered[-1] == LAST_NUMBERED
 
 
-def test_the_migrations_that_databases_have_on_record_are_as_they_were_recorded(
-    database: Path, backups: Path, tmp_path: Path
-) -> None:
-    """Golden: what the build before names had times wrote into schema_migrations, in the order in which it did."""
+def test_recorded_migrations_are_unchanged(database: Path, backups: Path, tmp_path: Path) -> None:
+    """Golden file: what the build before timestamp names wrote into schema_migrations, in its order."""
     golden = Path(__file__).with_name("recorded_migrations.txt").read_text(encoding="utf-8").split()
     shipped = load_migrations([CORE])
     assert [word for each in shipped[: len(golden) // 2] for word in (each.name, each.checksum)] == golden
@@ -323,7 +321,7 @@ def test_the_migrations_that_databases_have_on_record_are_as_they_were_recorded(
     assert applied == shipped[len(golden) // 2 :]
 
 
-def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Path, backups: Path) -> None:
+def test_the_events_table_is_rebuilt_with_all_its_rows(database: Path, backups: Path) -> None:
     migrations = load_migrations([CORE])
     migrate(database, [m for m in migrations if m.name < "0002"], backups=backups)
     with closing(sqlite3.connect(database)) as db, db:
@@ -346,8 +344,8 @@ def test_the_table_of_events_is_built_anew_with_all_that_was_in_it(database: Pat
             db.execute("DELETE FROM inbound_events")
 
 
-def test_what_turns_cost_before_calls_had_a_price_counts_once_after_an_update(database: Path, backups: Path) -> None:
-    """As their runners told: the calls of those turns are on record, too, and are not counted beside them."""
+def test_turn_costs_from_before_prices_count_once_after_an_update(database: Path, backups: Path) -> None:
+    """As their runners reported: the calls of those turns are recorded too, and are not counted twice."""
     shipped = load_migrations([shipped_root() / "migrations"])
     migrate(database, [one for one in shipped if one.name < "0019"], backups=backups)
     with closing(sqlite3.connect(database)) as db:

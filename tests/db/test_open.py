@@ -1,4 +1,4 @@
-"""How the central database is opened, and what the log says of it."""
+"""Opening the central database, and what is logged about it."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.template_home import create_home_database, make_database
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_a_new_database_is_one_line_of_the_log_and_one_that_is_there_none(tmp_path: Path) -> None:
-    """Its migrations are news where there was data before; at a first start they are thirty lines about nothing."""
+async def test_creating_a_database_is_one_log_line_and_opening_one_is_none(tmp_path: Path) -> None:
+    """Migrations are worth logging for existing data; at a first start they would be thirty lines."""
     said = []
     for _ in range(2):
         with capture_logs() as lines:
@@ -26,7 +26,7 @@ async def test_a_new_database_is_one_line_of_the_log_and_one_that_is_there_none(
     assert said == [["database_created"], []]
 
 
-async def test_a_new_home_gets_the_database_that_other_tests_begin_with(tmp_path: Path) -> None:
+async def test_a_new_home_gets_the_same_database_as_the_test_template(tmp_path: Path) -> None:
     async with open_home_store(Home(tmp_path), durable=False):
         pass
     make_database(tmp_path / "copied.db")
@@ -35,7 +35,7 @@ async def test_a_new_home_gets_the_database_that_other_tests_begin_with(tmp_path
     assert copied == made
 
 
-async def test_a_home_that_lost_its_database_gets_no_copy_in_its_place(tmp_path: Path) -> None:
+async def test_a_home_that_lost_its_database_gets_no_template_copy(tmp_path: Path) -> None:
     async with open_home_store(Home(tmp_path), durable=False):
         pass
     Home(tmp_path).database.unlink()
@@ -44,7 +44,7 @@ async def test_a_home_that_lost_its_database_gets_no_copy_in_its_place(tmp_path:
 
 
 def contents(database: Path) -> list[str]:
-    """Everything in it but the moments at which its migrations were applied."""
+    """All content except the times at which migrations were applied."""
     with closing(sqlite3.connect(database)) as db:
         db.execute("UPDATE schema_migrations SET applied_at = ''")
         pragmas = [str(db.execute(f"PRAGMA {name}").fetchone()) for name in ("application_id", "journal_mode")]

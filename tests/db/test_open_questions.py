@@ -1,4 +1,4 @@
-"""An agent may ask more than anybody answers: a message of a person in that chat costs the same."""
+"""An agent may ask more questions than people answer: a message in that chat costs the same."""
 
 from __future__ import annotations
 
@@ -42,14 +42,14 @@ async def _ask(store: Store, count: int, text: Callable[[int], str]) -> None:
         await tx.execute("UPDATE deliveries SET status = 'sent', attempts = 1")
 
 
-async def test_the_newest_that_can_be_answered_by_typing_are_found(store: Store) -> None:
+async def test_the_newest_questions_that_can_be_typed_at_are_found(store: Store) -> None:
     await _ask(store, 300, lambda number: TOO_LONG if number % 2 else "Which?")
     found = await questions.list_open_in_chat(store, CHAT)
     assert [one.question.seq for one in found] == [2 * number + 1 for number in range(298, 198, -2)]
 
 
-async def test_however_many_are_open_a_message_looks_at_the_newest(database: Path) -> None:
-    """And not into their text: how long it is, is known."""
+async def test_a_message_reads_only_the_newest_open_questions(database: Path) -> None:
+    """It does not read their texts either: the length is stored."""
     async with open_store(database, durable=False) as store:
         await _ask(store, 1_500, lambda _: TOO_LONG)
     count = 0

@@ -1,4 +1,4 @@
-"""What a message, a poll or a sweep asks of the central database costs the same whatever the history is."""
+"""The statements of a message, a poll or a sweep cost the same for any history."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.db.statements import Statement, find_inline_sql, statements
 from tests.support.template_home import make_database
 
 HISTORY = [one for one in statements() if not one.is_report]
-"""What is not read for a person's list or report."""
+"""Statements that are not for a person's list or report."""
 SMALL = {
     "install": "one row",
     "paused": "one row",
@@ -30,18 +30,18 @@ SMALL = {
     "late_messages": "150 rows at most, see late.MOST",
     "holds": "a row for each session or agent that somebody has put on hold",
 }
-"""Tables that do not grow with what is said."""
+"""Tables that do not grow with messages."""
 BOUNDED = {
     "db.expired_rows.AGGREGATE_CALLS": "sorts one batch of 200 rows, once a day",
     "db.agent_groups.ADD": "SQLite looks for rows that wait for their parent, if there are any: none does",
 }
-"""Plans with a scan or a sort that is bounded by something else than an index."""
+"""Plans with a scan or a sort that is bounded otherwise than by an index."""
 HEAVY = {
     "db.agent_groups.DELETE_RULES": "an operator deletes an agent, with all that was decided about it",
     "db.wirings.DELETE_ROUTES": "an operator deletes a wiring, with all that it ever did",
     "db.moved_chats.SESSIONS": "a chat moves, once, to one that an operator has set up already",
 }
-"""What has as much to do as there is, and nobody asks for but a person at the machine."""
+"""Statements over all rows, which only an operator's command runs."""
 A_BATCH = "takes the first of the oldest, a batch at a time"
 LOOKS_FOR_ONE = "SQLite looks for one row that refers to it"
 MANY_BEHIND = {
@@ -98,17 +98,17 @@ MANY_BEHIND = {
     "db.wirings.DELETE": LOOKS_FOR_ONE,
     "db.wirings.DELETE_ROUTES": "see HEAVY",
 }
-"""Statements that search where there may be many rows, each with what ends that soon. How soon is measured, too."""
+"""Statements that search among many rows, each with what ends the search early, which is also measured."""
 OF_AN_HOUR = {
     "db.actions.COUNT_UNSUCCESSFUL_APPROVALS": "in which a session has 600 requests entered (delivery/budget.py)",
     "db.actions.COUNT_FAILED_BEFORE": "the same",
 }
-"""Statements about what happened lately, of which there is a limit."""
+"""Statements about recent rows, whose number is limited."""
 ONE_BY_ONE = {
     "verify.session_view.SESSIONS": "read one by one",
     "verify.session_view.ROUTES": "read one by one, beside the sessions",
 }
-"""Reports that are as long as what they are about, and of which nothing is kept."""
+"""Reports as long as their subject, which are not kept in memory."""
 SHORT = {
     "schema_migrations": "a row for each migration",
     "uncounted_attempts": "a row for each message that was interrupted, until it is closed",
@@ -116,10 +116,10 @@ SHORT = {
     "channel_checkpoints": "a row for each channel instance",
     "model_calls_by_day": "some rows a day; read in reports alone",
 }
-"""Tables that grow, if at all, with something else than what is said."""
+"""Tables that grow, if at all, with something else than messages."""
 A_ROW_A_SESSION = {"turn_failures", "retention_watermarks"}
 OPEN = {"new", "held", "waiting", "pending", "sending", "active", "paused", "open"}
-"""States that end by themselves or by a person's word. Others are history."""
+"""Statuses that end by themselves or by a person's decision. Others are history."""
 MOST_STEPS = 50_000
 """Of SQLite's virtual machine. A walk through 100,000 rows takes 300,000 at least; a batch of 200 takes 20,000."""
 STEP = 100
@@ -135,15 +135,15 @@ def history(tmp_path_factory: pytest.TempPathFactory) -> Iterator[sqlite3.Connec
         yield db
 
 
-class Behind:
-    """Counts the rows behind searches, each once."""
+class SearchRowCounter:
+    """Counts the rows behind searches, once for each search."""
 
     def __init__(self, db: sqlite3.Connection) -> None:
         self.db = db
         self._counted: dict[tuple[str, str | None, int, bool], int] = {}
 
     def many(self, sql: str) -> list[str]:
-        """The parts of its plan that may go through more than a few rows of a table that grows."""
+        """The parts of its plan that may read more than a few rows of a growing table."""
         grown = [look for look in searches.table_accesses(self.db, sql) if look.table not in SMALL]
         return [
             f"{look.line}: {count:,} rows"
@@ -159,8 +159,8 @@ class Behind:
 
 
 @pytest.fixture(scope="module")
-def behind(history: sqlite3.Connection) -> Behind:
-    return Behind(history)
+def behind(history: sqlite3.Connection) -> SearchRowCounter:
+    return SearchRowCounter(history)
 
 
 def is_of_a_mailbox(sql: str) -> bool:
@@ -181,7 +181,7 @@ def _inserts(sql: str) -> bool:
 
 
 def steps(db: sqlite3.Connection, sql: str, moment: str) -> int:
-    """How many steps a statement takes, to its end or until MOST_STEPS; nothing is kept of what it changes."""
+    """How many steps a statement takes, to its end or until MOST_STEPS; its changes are rolled back."""
     count = 0
 
     def stepped() -> int:
@@ -195,7 +195,7 @@ def steps(db: sqlite3.Connection, sql: str, moment: str) -> int:
     try:
         db.execute(sql, bound).fetchall()
     except sqlite3.IntegrityError:
-        pass  # what is made up here does not fit together; the rows were found
+        pass  # the values made up here violate constraints; the rows were found
     except sqlite3.OperationalError:
         assert count > MOST_STEPS, "it was interrupted"
     finally:
@@ -205,13 +205,13 @@ def steps(db: sqlite3.Connection, sql: str, moment: str) -> int:
     return count
 
 
-def test_all_sql_stands_in_constants_of_its_module() -> None:
+def test_all_sql_is_in_constants_of_its_module() -> None:
     assert find_inline_sql() == []
     assert len(statements()) > 200
 
 
-def test_statements_on_a_mailbox_are_no_others(history: sqlite3.Connection, tmp_path: Path) -> None:
-    """What is left out here is left out because it is of another file."""
+def test_statements_excluded_as_mailbox_statements_read_a_mailbox(history: sqlite3.Connection, tmp_path: Path) -> None:
+    """Statements are excluded only because they are for another file."""
     for one in statements():
         if is_of_a_mailbox(one.sql):
             with pytest.raises(sqlite3.OperationalError, match="no such table: messages_in"):
@@ -219,8 +219,8 @@ def test_statements_on_a_mailbox_are_no_others(history: sqlite3.Connection, tmp_
 
 
 @pytest.mark.parametrize("statement", central(), ids=lambda one: one.id)
-def test_no_statement_scans_or_sorts_a_table_that_grows(behind: Behind, statement: Statement) -> None:
-    """Nor does it search by a part of a key that many rows share."""
+def test_no_statement_scans_or_sorts_a_growing_table(behind: SearchRowCounter, statement: Statement) -> None:
+    """Nor does it search by a key prefix that many rows share."""
     if statement.id not in BOUNDED:
         found = behind.many(statement.sql)
         assert bool(found) == (statement.id in MANY_BEHIND), found
@@ -228,14 +228,14 @@ def test_no_statement_scans_or_sorts_a_table_that_grows(behind: Behind, statemen
 
 
 @pytest.mark.parametrize("statement", measured(), ids=lambda one: one.id)
-def test_no_statement_walks_through_the_history(history: sqlite3.Connection, statement: Statement) -> None:
-    """A plan may name an index and still go through all rows of a session, a chat or a kind."""
+def test_no_statement_walks_the_history(history: sqlite3.Connection, statement: Statement) -> None:
+    """A plan may use an index and still read all rows of a session, a chat or a kind."""
     longest = long_history.AN_HOUR if statement.id in OF_AN_HOUR else long_history.ALL_TIME
     for moment in (long_history.EARLY, long_history.MIDDLE, long_history.LATE, longest):
         assert steps(history, statement.sql, moment) <= MOST_STEPS, moment
 
 
-def test_no_report_returns_all_there_is(history: sqlite3.Connection) -> None:
+def test_no_report_returns_unbounded_rows(history: sqlite3.Connection) -> None:
     found = {one.id: _count_rows(history, one.sql) for one in statements() if _is_bounded_report(one)}
     assert {id: rows for id, rows in found.items() if rows > long_history.SMALL_TABLE_ROWS} == {}
 
@@ -245,14 +245,14 @@ def _is_bounded_report(one: Statement) -> bool:
 
 
 def _count_rows(db: sqlite3.Connection, sql: str) -> int:
-    """Up to one too many."""
+    """Count up to one too many."""
     return len(
         db.execute(sql, long_history.values(sql, long_history.ALL_TIME)).fetchmany(long_history.SMALL_TABLE_ROWS + 1)
     )
 
 
-def test_a_walk_through_all_that_a_session_ever_sent_is_noticed(behind: Behind) -> None:
-    """SQLite calls it a search, asks for its values by number, and would look at the key if nobody forbade that."""
+def test_a_statement_that_walks_a_sessions_whole_history_is_detected(behind: SearchRowCounter) -> None:
+    """SQLite reports a search, and would use the key for the range if the plan did not prevent it."""
     walk = """
     SELECT count(*) AS found, count(CASE WHEN not_before > ?2 THEN 1 END) AS later FROM (
         SELECT not_before FROM deliveries WHERE session_id = ?1 AND status IN ('pending', 'sending') LIMIT ?3)
@@ -262,15 +262,15 @@ def test_a_walk_through_all_that_a_session_ever_sent_is_noticed(behind: Behind) 
 
 
 @pytest.mark.parametrize("table", searches.tables())
-def test_the_history_is_long_in_every_table_that_grows(history: sqlite3.Connection, table: str) -> None:
+def test_the_test_history_is_long_in_every_growing_table(history: sqlite3.Connection, table: str) -> None:
     of_session = "session_id" in searches.columns(history, table) and table not in A_ROW_A_SESSION
     where = f"WHERE session_id = '{long_history.BIG}'" if of_session else ""
     rows = history.execute(f"SELECT count(*) FROM {table} {where}").fetchone()[0]
     assert (rows >= long_history.ROWS) == (table not in SMALL | SHORT)
 
 
-def test_the_history_has_all_that_can_become_of_a_thing(history: sqlite3.Connection) -> None:
-    """Also of what is open, but of that only a few: an index over it holds no history."""
+def test_the_test_history_contains_every_status(history: sqlite3.Connection) -> None:
+    """Of open statuses too, but only a few rows: an index over them contains no history."""
     assert len(searches.status_values(history)) >= 9
     for table, column, states in searches.status_values(history):
         found = dict(history.execute(f"SELECT {column}, count(*) FROM {table} GROUP BY 1"))
@@ -280,5 +280,5 @@ def test_the_history_has_all_that_can_become_of_a_thing(history: sqlite3.Connect
             assert few == (state in OPEN), f"{found[state]} of {table}.{column} {state}"
 
 
-def test_verify_reads_on_connections_of_its_own() -> None:
+def test_verify_reads_on_separate_connections() -> None:
     assert finding.VerifyContext.__annotations__["store"] == "ReportReader"

@@ -19,7 +19,7 @@ class Colour(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Thing:
-    """One of each type that a column stands for, and one that is in no column."""
+    """One field of each supported type, and one without a column."""
 
     id: SessionId
     count: int
@@ -62,7 +62,7 @@ def row(**changes: object) -> sqlite3.Row:
     return found
 
 
-def test_each_column_becomes_what_its_field_is() -> None:
+def test_each_column_is_converted_to_the_type_of_its_field() -> None:
     assert from_row(Thing, row(), parts=("wheel",)) == Thing(
         id=SessionId("s1"),
         count=3,
@@ -78,13 +78,13 @@ def test_each_column_becomes_what_its_field_is() -> None:
     )
 
 
-def test_what_may_be_null_is_converted_where_it_is_not() -> None:
+def test_a_nullable_field_is_converted_when_it_is_not_null() -> None:
     thing = from_row(Thing, row(name="x", sold_at=WHOLE["made_at"], second_colour="red"), parts=())
     assert (thing.name, thing.sold_at, thing.second_colour) == ("x", thing.made_at, Colour.RED)
     assert isinstance(thing.second_colour, Colour)
 
 
-def test_a_field_that_is_given_is_not_read_from_the_row() -> None:
+def test_a_field_passed_explicitly_is_not_read_from_the_row() -> None:
     assert from_row(Thing, row(colour="of a later version"), colour=Colour.RED, parts=()).colour is Colour.RED
 
 
@@ -95,18 +95,18 @@ def test_a_field_that_is_given_is_not_read_from_the_row() -> None:
         ({"made_at": "2026-11-30T12:00Z"}, "'2026-11-30T12:00Z' is a time in another form"),
     ],
 )
-def test_a_value_that_its_field_cannot_be_is_refused(changes: dict[str, str], said: str) -> None:
+def test_a_value_of_the_wrong_type_is_refused(changes: dict[str, str], said: str) -> None:
     with pytest.raises(ValueError, match=said):
         from_row(Thing, row(**changes), parts=())
 
 
-def test_a_column_that_is_not_there_is_refused_also_where_the_field_has_a_default() -> None:
+def test_a_missing_column_is_refused_even_if_the_field_has_a_default() -> None:
     with pytest.raises(IndexError):
         from_row(Thing, row(), nothing=1)
     with pytest.raises(TypeError, match="nothing"):
         from_row(Thing, row(), parts=(), nothing=1)
 
 
-def test_a_field_that_no_column_stands_for_has_to_be_given() -> None:
+def test_a_field_without_a_column_must_be_passed() -> None:
     with pytest.raises(TypeError, match=r"Thing\.parts is in no column: it has to be given"):
         from_row(Thing, row(parts='["wheel"]'))

@@ -1,4 +1,4 @@
-"""Which of several rules decides: the one that is closest to the case, and of two as close the one that says no."""
+"""Which of several rules decides: the most specific one, and of two equally specific ones the denial."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ ALLOW, DENY = RuleEffect.ALLOW, RuleEffect.DENY
 
 
 async def _applies(store: Store, *made: tuple[RuleEffect, bool, bool]) -> RuleEffect | None:
-    """What decides of these rules, made in this order: (effect, of this agent alone, of this subject alone)."""
+    """The effect of these rules, made in this order: (effect, of this agent only, of this subject only)."""
     async with store.transaction() as tx:
         group = await agent_groups.add(tx, folder="a", name="a", provider=None, model=None, now=NOON)
         for effect, of_group, of_subject in made:
@@ -43,13 +43,13 @@ async def _add(tx: Transaction, effect: RuleEffect, group: AgentGroupId | None, 
         ([], None),
     ],
 )
-async def test_the_closest_rule_decides_and_a_no_before_a_yes(
+async def test_the_closest_rule_decides_and_a_denial_comes_before_an_approval(
     store: Store, made: list[tuple[RuleEffect, bool, bool]], effect: RuleEffect | None
 ) -> None:
     assert await _applies(store, *made) is effect
 
 
-async def test_a_rule_is_about_its_kind_its_agent_and_its_subject_and_for_its_time(store: Store) -> None:
+async def test_a_rule_applies_to_its_kind_agent_and_subject_until_it_ends(store: Store) -> None:
     async with store.transaction() as tx:
         one, other = [
             await agent_groups.add(tx, folder=name, name=name, provider=None, model=None, now=NOON) for name in "ab"

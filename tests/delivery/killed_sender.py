@@ -18,7 +18,7 @@ from tests.delivery.test_parts import LIMIT, LONG, running
 
 
 class FilePlatform(FakeChannel):
-    """Shows what it is sent in a file that outlives the process."""
+    """Writes what it is sent to a file that outlives the process."""
 
     def __init__(self, path: Path) -> None:
         super().__init__(capabilities=Capabilities(text_limit=LIMIT, idempotent_send=True))

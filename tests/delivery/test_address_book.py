@@ -35,8 +35,8 @@ def chat(name: str, channel_type: str = "fake", platform_id: str = "c1") -> Mess
     )
 
 
-def test_naming_chats_costs_the_same_for_each_however_many_have_one_name() -> None:
-    """It is done for each answer of an agent whose chats share one conversation."""
+def test_naming_a_chat_costs_the_same_for_any_number_of_equal_names() -> None:
+    """It is done for each answer of an agent whose chats share a session."""
     chats, lines = [chat("") for _ in range(500)], 0
 
     def count(frame: FrameType, event: str, _: Any) -> Any:
@@ -66,14 +66,14 @@ def test_naming_chats_costs_the_same_for_each_however_many_have_one_name() -> No
         ([], []),
     ],
 )
-def test_names_are_short_and_tell_chats_apart(names: list[str], wanted: list[str]) -> None:
+def test_names_are_short_and_unique(names: list[str], wanted: list[str]) -> None:
     chats = [chat(name) for name in names]
     named = _assign_names(chats, {})
     assert list(named) == wanted
     assert list(named.values()) == chats
 
 
-def test_a_chat_without_any_name_is_still_called_something() -> None:
+def test_a_chat_without_any_name_gets_a_generated_one() -> None:
     assert list(_assign_names([chat("", channel_type="…")], {})) == ["chat"]
 
 
@@ -82,26 +82,28 @@ WORK = Origin(channel_type="fake", instance="default", platform_id="c2")
 GONE = Origin(channel_type="fake", instance="default", platform_id="c3")
 
 
-def told(**names: Origin) -> list[Destination]:
+def known_destinations(**names: Origin) -> list[Destination]:
     return [Destination(name=name, display_name=name, chat=origin_chat_id(place)) for name, place in names.items()]
 
 
 @pytest.mark.behaviour("DL-01")
-def test_a_name_means_the_chat_that_the_agent_was_told_of_whatever_chats_are_called_now() -> None:
+def test_a_name_means_the_chat_it_was_projected_for_whatever_chats_are_called_now() -> None:
     now = AddressBook(by_name={"secret": HOME, "family": WORK}, default=HOME)
-    book = with_known_names(now, told(family=HOME, secret=WORK))
+    book = with_known_names(now, known_destinations(family=HOME, secret=WORK))
     assert book.by_name == {"family": HOME, "secret": WORK}
 
 
 @pytest.mark.behaviour("DL-01")
-def test_a_chat_that_the_session_has_no_more_is_not_sent_to_by_the_name_it_had() -> None:
-    book = with_known_names(AddressBook(by_name={"home": HOME}, default=HOME), told(home=HOME, gone=GONE))
+def test_a_chat_removed_from_the_session_is_not_reachable_by_its_old_name() -> None:
+    book = with_known_names(AddressBook(by_name={"home": HOME}, default=HOME), known_destinations(home=HOME, gone=GONE))
     assert book.by_name == {"home": HOME}
     assert not book.contains(GONE)
 
 
-def test_a_chat_that_was_added_meanwhile_can_be_answered_and_has_no_name_yet() -> None:
-    book = with_known_names(AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), told(home=HOME))
+def test_a_chat_added_meanwhile_can_be_answered_but_has_no_name_yet() -> None:
+    book = with_known_names(
+        AddressBook(by_name={"home": HOME, "work": WORK}, default=HOME), known_destinations(home=HOME)
+    )
     assert book.by_name == {"home": HOME}
     assert book.contains(WORK)
 
@@ -112,7 +114,7 @@ FAMILY = chat("The Smiths", platform_id="c2")
 
 
 @pytest.mark.behaviour("DL-01")
-def test_a_destination_is_a_chat_as_a_whole_and_never_where_bare_text_goes() -> None:
+def test_a_destination_is_a_whole_chat_and_never_the_default() -> None:
     book = build_address_book(SessionChats(own={"home": chat("home")}, destinations={"family": FAMILY}), "thread")
     assert book.by_name["family"] == WORK
     assert book.by_name["home"].thread_id == "thread"
@@ -121,12 +123,12 @@ def test_a_destination_is_a_chat_as_a_whole_and_never_where_bare_text_goes() -> 
     assert (build_address_book(nowhere, None).default, nowhere.default) == (None, None)
 
 
-def test_another_name_for_the_chat_that_one_talks_in_leads_to_the_same_thread() -> None:
+def test_a_second_name_of_the_current_chat_leads_to_the_same_thread() -> None:
     book = build_address_book(SessionChats(own={"home": chat("home")}, destinations={"here": chat("home")}), "thread")
     assert book.by_name["here"] == book.by_name["home"]
 
 
-def test_the_agent_knows_a_destination_by_the_name_it_was_given_not_by_what_people_there_call_it() -> None:
+def test_the_agent_knows_a_destination_by_its_assigned_name_and_not_by_the_chats_title() -> None:
     [own, given] = to_destinations(SessionChats(own={"home": chat("Home")}, destinations={"family": FAMILY}))
     assert (own.name, own.display_name) == ("home", "Home")
     assert (given.name, given.display_name) == ("family", "family")
@@ -161,7 +163,7 @@ def names(told: list[Destination]) -> dict[str, str]:
         "told of nothing so far",
     ],
 )
-def test_what_a_running_agent_is_told_changes_no_name_that_it_knows(
+def test_an_update_for_a_running_agent_changes_no_known_name(
     before: dict[str, Origin], now: dict[str, Origin], then: dict[str, str]
 ) -> None:
-    assert names(merge_destinations(told(**before), told(**now))) == then
+    assert names(merge_destinations(known_destinations(**before), known_destinations(**now))) == then

@@ -1,4 +1,4 @@
-"""Rows that are no messages: what becomes of them on their way out of a session."""
+"""Outbound rows that are requests and not messages."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def requested(row: MessageOut, book: AddressBook = BOOK) -> ActionRow:
         ),
     ],
 )
-def test_a_request_is_put_on_record_with_where_answers_go(
+def test_a_request_is_recorded_with_the_chat_for_answers(
     row: MessageOut, name: str, arguments: dict[str, object]
 ) -> None:
     entry = requested(row)
@@ -66,13 +66,13 @@ def test_a_request_is_put_on_record_with_where_answers_go(
     assert (entry.status, entry.origin, entry.notice_id) == (ActionStatus.PENDING, ASKED, None)
 
 
-def test_when_it_was_asked_is_the_containers_word_unless_that_is_to_come() -> None:
+def test_the_request_time_is_the_runners_unless_it_is_in_the_future() -> None:
     assert requested(TASK).requested_at == TASK.timestamp
     assert requested(replace(TASK, timestamp=NOW + timedelta(days=1))).requested_at == NOW
 
 
 @pytest.mark.behaviour("TK-07")
-def test_a_repeated_message_goes_where_its_name_leads() -> None:
+def test_a_repeated_message_goes_to_its_named_destination() -> None:
     assert requested(replace(REPEATED, destination="other")).origin == OTHER
 
 
@@ -92,7 +92,7 @@ def test_a_repeated_message_goes_where_its_name_leads() -> None:
         ),
     ],
 )
-def test_what_can_never_be_done_is_refused_on_record(row: MessageOut, book: AddressBook, reason: str) -> None:
+def test_an_impossible_request_is_refused_on_record(row: MessageOut, book: AddressBook, reason: str) -> None:
     entry = requested(row, book)
     assert (entry.status, entry.done_at) == (ActionStatus.REFUSED, NOW)
     assert reason in (entry.reason or "")
@@ -103,7 +103,7 @@ def test_a_request_without_a_chat_is_still_a_request() -> None:
     assert requested(replace(SYSTEM, in_reply_to=None), NOWHERE).origin is None
 
 
-def test_half_a_character_does_not_stop_what_comes_after_it() -> None:
+def test_a_lone_surrogate_in_a_request_does_not_block_later_rows() -> None:
     content = '{"action":"\\ud800' + "x" * 5000 + '","arguments":"\\udfff"}'
     entry = requested(replace(SYSTEM, content=content))
     assert (entry.name[:2], len(entry.name), entry.arguments) == ("?x", 200, "?")

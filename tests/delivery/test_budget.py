@@ -1,4 +1,4 @@
-"""A session that writes more than it may is slowed down: nothing of it is lost, and nothing else waits for it."""
+"""A session above its budget is throttled: none of its rows is lost, and no other session waits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ ASKS = encode(SystemOut(action="tasks.pause", arguments="{}"))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Desk:
+class CollectorHarness:
     store: Store
     mailboxes: Mailboxes
     clock: ManualClock
@@ -55,7 +55,7 @@ class Desk:
         to: str | None = None,
         at: str | None = None,
     ) -> None:
-        """What a container may do: so many rows, past all of our own code."""
+        """Write so many rows as a container could, without the runner's code."""
         path = self.mailboxes.layout(self.session).outbound_db
         with closing(sqlite3.connect(path)) as outbound, outbound:
             (highest,) = outbound.execute("SELECT ifnull(max(seq), -1) FROM messages_out").fetchone()
@@ -79,7 +79,7 @@ class Desk:
         return int(row["found"])
 
     async def looks_until(self, count: int, status: str = "%") -> None:
-        """Until so much is entered: fails when it never is."""
+        """Read until so many rows are entered; fails if they never are."""
         self.store.bus.publish(OutboxNeedsRead(self.session.id))
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await self.entered(status) < count:  # noqa: ASYNC110 - nothing tells of it
@@ -91,8 +91,8 @@ class Desk:
 
 
 @asynccontextmanager
-async def desk(root: Path) -> AsyncIterator[Desk]:
-    """A session with a mailbox, and an owner who can be written to. Nothing is sent: there is no channel."""
+async def open_collector(root: Path) -> AsyncIterator[CollectorHarness]:
+    """A session with a mailbox, and an owner with a direct chat. Without a channel nothing is sent."""
     clock, home = ManualClock(), Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
     async with opened_store(home, durable=False) as store, mailboxes.opened():
@@ -121,17 +121,17 @@ async def desk(root: Path) -> AsyncIterator[Desk]:
         OutboundWriter(mailboxes.layout(session).outbound_db, container_id=LEASE, durable=False).close()
         delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={})
         async with delivery.opened():
-            yield Desk(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
+            yield CollectorHarness(store=store, mailboxes=mailboxes, clock=clock, delivery=delivery, session=session)
 
 
-async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_rows_above_the_budget_stay_in_their_file_and_are_entered_later(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(1_500)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 1_200, "a sixth of an hour's 7,200"
         assert at.delivery.throttled() == {at.session.id: "more than 7,200 messages an hour"}
-        await passes(at, lambda count: count == 1_500)
+        await advance_until(at, lambda count: count == 1_500)
         await wait_until(lambda: not at.delivery.throttled())
         assert await at.owner_heard() == [
             f"The agent main writes too much in session {at.session.id}: more than 7,200 messages an hour. It is "
@@ -139,19 +139,19 @@ async def test_rows_over_the_budget_wait_in_their_own_file_and_are_entered_later
         ]
 
 
-async def test_requests_have_a_budget_of_their_own_and_each_look_at_a_flood_comes_later(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_requests_have_a_separate_budget_and_reads_of_a_flood_become_rarer(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(1_000, kind=OutKind.SYSTEM, content=ASKS)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         before = at.clock.monotonic()
-        await passes(at, lambda count: count >= 130, exactly=True)
+        await advance_until(at, lambda count: count >= 130, exactly=True)
         assert 150 <= at.clock.monotonic() - before <= 300, "one in six seconds"
 
 
-async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_bytes_count_and_a_row_above_the_budget_is_paid_for_afterwards(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(30, content=encode(ChatOut(text="x" * 200_000)))
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
@@ -159,8 +159,8 @@ async def test_bytes_count_and_what_is_larger_than_the_budget_is_paid_for_afterw
         assert at.delivery.throttled() == {at.session.id: "more than 24 MiB of messages an hour"}
 
 
-async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_is_less(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_session_with_too_many_open_deliveries_is_read_again_when_they_are_fewer(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(1_100)
         await at.looks_until(1_100)
         await at.clock.advance(600)
@@ -171,11 +171,11 @@ async def test_a_session_with_very_much_under_way_is_looked_at_again_when_that_i
         assert at.delivery.throttled() == {at.session.id: "2,000 of its messages and requests wait already"}
         async with at.store.transaction() as tx:
             await tx.execute("UPDATE deliveries SET status = 'dropped' WHERE seq < 1000")
-        await passes(at, lambda count: count == 2_200)
+        await advance_until(at, lambda count: count == 2_200)
 
 
-async def test_a_message_for_a_time_after_a_year_is_refused_in_words(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_message_for_more_than_a_year_ahead_is_refused_with_a_reason(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=365)))
         at.writes(1, after=to_text(at.clock.now() + timedelta(days=400)), content=encode(ChatOut(text="x" * 9_000)))
         await at.looks_until(2)
@@ -188,10 +188,10 @@ async def test_a_message_for_a_time_after_a_year_is_refused_in_words(tmp_path: P
         assert len(row["arguments"]) == 2_000
 
 
-async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are_not_in_their_way(
+async def test_scheduled_messages_are_limited_and_do_not_delay_immediate_ones(
     tmp_path: Path,
 ) -> None:
-    async with desk(tmp_path) as at:
+    async with open_collector(tmp_path) as at:
         at.writes(510, after=to_text(at.clock.now() + timedelta(days=30)))
         at.writes(1)
         await at.looks_until(511)
@@ -211,37 +211,37 @@ async def test_only_so_many_messages_wait_for_a_later_time_and_those_for_now_are
         pytest.param({"after": "2030-01-01T00:00:00.000000Z"}, id="a time after a year"),
     ],
 )
-async def test_what_is_refused_or_dropped_costs_what_a_request_does(tmp_path: Path, rows: dict[str, Any]) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_refused_or_dropped_row_costs_as_much_as_a_request(tmp_path: Path, rows: dict[str, Any]) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(150, **rows)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered() == 100, "a sixth of an hour's 600"
         assert at.delivery.throttled() == {at.session.id: "more than 600 requests and refused messages an hour"}
-        await passes(at, lambda count: count == 150)
+        await advance_until(at, lambda count: count == 150)
 
 
-async def test_messages_beyond_those_that_may_wait_for_later_cost_what_a_request_does(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_scheduled_messages_above_the_limit_cost_as_much_as_a_request(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(650, after=to_text(at.clock.now() + timedelta(days=30)))
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert (await at.entered("pending"), await at.entered("refused")) == (500, 100)
 
 
-async def test_good_messages_behind_those_that_are_refused_come_when_there_is_budget_again(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_valid_messages_behind_refused_ones_are_entered_when_the_budget_refills(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(110, content="no JSON")
         at.writes(5)
         at.store.bus.publish(OutboxNeedsRead(at.session.id))
         await wait_until(lambda: bool(at.delivery.throttled()))
         assert await at.entered("pending") == 0, "the order of rows is the order of the conversation"
-        await passes(at, lambda count: count == 115)
+        await advance_until(at, lambda count: count == 115)
         assert await at.entered("dropped") == 110, "and five are sent, or wait for that"
 
 
-async def test_what_is_dropped_keeps_its_beginning_only(tmp_path: Path) -> None:
-    async with desk(tmp_path) as at:
+async def test_a_dropped_row_keeps_only_the_beginning_of_its_content(tmp_path: Path) -> None:
+    async with open_collector(tmp_path) as at:
         at.writes(1, content="no JSON " * 10_000)
         await at.looks_until(1, "dropped")
         row = await at.store.fetch_one("SELECT length(content) AS size FROM deliveries WHERE status = 'dropped'")
@@ -249,18 +249,18 @@ async def test_what_is_dropped_keeps_its_beginning_only(tmp_path: Path) -> None:
         assert row["size"] == 2_000
 
 
-async def passes(at: Desk, enough: Callable[[int], bool], *, exactly: bool = False) -> None:
-    """Time goes on in seconds until as much is entered. `exactly`: only while the collector pauses, which is seen where
-    nothing else waits for the clock."""
+async def advance_until(at: CollectorHarness, enough: Callable[[int], bool], *, exactly: bool = False) -> None:
+    """Advance the clock by seconds until so many rows are entered. `exactly`: only while the collector pauses, which is
+    visible where nothing else waits for the clock."""
     while not enough(await at.entered()):
         if exactly:
             await at.clock.wait_for_sleeper()
         await at.clock.advance(1.0)
-        await asyncio.sleep(0.02)  # a look is another process's doing
+        await asyncio.sleep(0.02)  # another process does the read
         assert at.clock.monotonic() < 10_000, f"only {await at.entered()} are entered"
 
 
-def test_a_budget_is_as_good_as_new_once_time_has_paid_for_what_was_entered() -> None:
+def test_a_budget_is_idle_once_it_has_refilled() -> None:
     budget = SessionBudget(rate_limits_from_settings(DeliverySettings()), 0.0)
     assert budget.is_full(0.0)
     budget.consume([RowCost(100, is_request=False)] * 7, 0.0)

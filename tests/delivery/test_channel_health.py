@@ -14,13 +14,13 @@ FAKE = ("fake", "default")
 
 
 @pytest.mark.behaviour("DL-04")
-def test_while_nothing_goes_through_each_failure_is_the_platforms() -> None:
+def test_while_nothing_succeeds_each_failure_counts_for_the_platform() -> None:
     health = ChannelHealth()
     assert [health.record_failure(LANE, 10.0 * number) for number in range(4)] == [1, 2, 3, 4]
 
 
 @pytest.mark.behaviour("DL-03")
-def test_a_failure_between_what_goes_through_may_be_the_messages() -> None:
+def test_a_failure_between_successes_may_be_caused_by_the_message() -> None:
     health = ChannelHealth()
     health.record_failure(LANE, 0.0)
     assert health.passed(OTHER), "somebody waits"
@@ -30,7 +30,7 @@ def test_a_failure_between_what_goes_through_may_be_the_messages() -> None:
 
 @pytest.mark.behaviour("DL-03", "DL-04")
 @pytest.mark.parametrize(("heard_after_s", "counts"), [(60.0, False), (MAX_SINGLE_FAILURE_S, True)])
-def test_a_message_that_fails_alone_for_an_hour_while_people_are_heard_is_no_outage(
+def test_a_message_that_fails_alone_for_an_hour_on_an_active_channel_is_not_an_outage(
     heard_after_s: float, counts: bool
 ) -> None:
     health = ChannelHealth()
@@ -43,7 +43,7 @@ def test_a_message_that_fails_alone_for_an_hour_while_people_are_heard_is_no_out
 
 
 @pytest.mark.behaviour("DL-04")
-def test_people_of_another_platform_say_nothing_of_it() -> None:
+def test_activity_on_another_instance_says_nothing_about_a_channel() -> None:
     health = ChannelHealth()
     health.record_failure(LANE, 0.0)
     health.record_inbound(("fake", "second"), MAX_SINGLE_FAILURE_S)

@@ -1,4 +1,4 @@
-"""What a session wrote is entered once and by what holds at that moment, whatever else goes on meanwhile."""
+"""Rows of a session are entered once, by the rules of that moment, whatever happens at the same time."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _collector(
     )
 
 
-def _says(bench: ContainerManagerHarness, session: Session, destination: str | None = None) -> None:
+def _write_message(bench: ContainerManagerHarness, session: Session, destination: str | None = None) -> None:
     row = NewMessageOut(
         id="o1", turn_id="t", kind=OutKind.CHAT, destination=destination, content=encode(ChatOut(text="hello"))
     )
@@ -47,11 +47,11 @@ async def _ledger(bench: ContainerManagerHarness) -> list[tuple[str, str]]:
     return [(row["out_id"], row["status"]) for row in rows]
 
 
-async def test_what_was_sent_and_forgotten_meanwhile_is_not_entered_anew(tmp_path: Path) -> None:
-    """Its number is in the ledger no more, so only the cursor knows that it was there."""
+async def test_a_row_sent_and_deleted_meanwhile_is_not_entered_again(tmp_path: Path) -> None:
+    """Its number is no longer in the ledger, so only the cursor shows that it was there."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session)
+        _write_message(bench, session)
         files = InterleavedMailboxes(bench.mailboxes)
 
         async def another_collects_and_all_of_it_is_forgotten() -> None:
@@ -65,7 +65,7 @@ async def test_what_was_sent_and_forgotten_meanwhile_is_not_entered_anew(tmp_pat
         assert (await sessions.get(bench.store, session.id)).out_cursor == 1
 
 
-async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_it_no_more(tmp_path: Path) -> None:
+async def test_a_row_for_a_destination_removed_while_it_is_collected_is_dropped(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         chat = await _chat(bench, "c2")
@@ -78,7 +78,7 @@ async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_i
                 created_by="test",
                 now=bench.clock.now(),
             )
-        _says(bench, session, "team")
+        _write_message(bench, session, "team")
         store = InterleavedStore(bench.store)
 
         async def is_taken_back() -> None:
@@ -90,8 +90,8 @@ async def test_a_destination_that_is_taken_back_while_a_row_is_taken_over_gets_i
         assert await _ledger(bench) == [("o1", "dropped")]
 
 
-async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) -> None:
-    """Whoever read first may not write last: the runner would be told of an outcome that is none any more."""
+async def test_results_for_one_runner_from_two_chats_are_written_one_after_the_other(tmp_path: Path) -> None:
+    """Otherwise an older read could be written last, and the runner would get an outdated result."""
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session, other = await bench.add_session("c1"), await bench.add_session("c2")
         files = InterleavedMailboxes(bench.mailboxes)
@@ -100,7 +100,7 @@ async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) ->
 
         async def another_lane_comes() -> None:
             second.append(asyncio.create_task(projection.refresh(session.id)))
-            await projection.refresh(other.id)  # waits for nobody
+            await projection.refresh(other.id)  # does not wait for the session
 
         files.before_update = another_lane_comes
         await projection.refresh(session.id)
@@ -109,7 +109,7 @@ async def test_the_lanes_of_two_chats_tell_one_runner_in_turn(tmp_path: Path) ->
         assert files.updated_sessions == [session.id, other.id, session.id]
 
 
-async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_of_others(tmp_path: Path) -> None:
+async def test_a_destination_added_while_others_are_projected_is_projected_too(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         async with bench.store.transaction() as tx:
@@ -135,7 +135,7 @@ async def test_an_agent_is_told_of_a_destination_that_is_given_while_it_is_told_
 
 
 @pytest.mark.behaviour("RT-12")
-async def test_a_name_that_the_agent_knows_means_the_chat_after_it_has_moved(
+async def test_a_name_known_to_the_agent_follows_its_chat_when_it_moves(
     tmp_path: Path,
 ) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
@@ -147,7 +147,7 @@ async def test_a_name_that_the_agent_knows_means_the_chat_after_it_has_moved(
         async with bench.store.transaction() as tx:
             await moved_chats.record_move(tx, old, new, bench.clock.now())
             await moved_chats.move_group(tx, old, new)
-        _says(bench, session, "c1")
+        _write_message(bench, session, "c1")
         await _collector(bench).collect(session.id)
         [row] = await bench.store.fetch_all("SELECT status, platform_id FROM deliveries")
         assert (row["status"], row["platform_id"]) == ("pending", "c9")

@@ -1,4 +1,4 @@
-"""What is said to a chat that is called otherwise now, or to a thread that takes nothing any more."""
+"""Messages to a chat that has moved, or to a deleted thread."""
 
 from __future__ import annotations
 
@@ -19,9 +19,7 @@ __all__ = ["bench", "fake"]
 
 @pytest.mark.behaviour("RT-12")
 @pytest.mark.parametrize("part", [1, 3])
-async def test_the_rest_of_a_message_goes_to_where_the_chat_is_now_in_order_and_at_once(
-    bench: Bench, part: int
-) -> None:
+async def test_the_rest_of_a_message_follows_a_moved_chat_at_once_and_in_order(bench: Bench, part: int) -> None:
     bench.fake.errors_by_attempt = {part: ChatMoved("x", to="c9")}
     await bench.enter(LONG, 1)
     await bench.enter("and then", 3)
@@ -33,7 +31,7 @@ async def test_the_rest_of_a_message_goes_to_where_the_chat_is_now_in_order_and_
 
 
 @pytest.mark.behaviour("RT-12")
-async def test_a_chat_that_is_said_to_have_moved_to_itself_is_given_up_on_with_the_reason(bench: Bench) -> None:
+async def test_a_chat_reported_as_moved_to_itself_fails_with_the_reason(bench: Bench) -> None:
     bench.fake.errors_by_attempt = {number: ChatMoved("moved away", to="c1") for number in range(1, 7)}
     await bench.enter("hello", 1)
     dead = await bench.settled(1, DeliveryStatus.DEAD)
@@ -41,7 +39,7 @@ async def test_a_chat_that_is_said_to_have_moved_to_itself_is_given_up_on_with_t
 
 
 @pytest.mark.behaviour("DL-13")
-async def test_a_long_answer_to_a_thread_that_is_gone_comes_in_the_chat_and_says_so_first(bench: Bench) -> None:
+async def test_a_long_answer_to_a_deleted_thread_goes_to_the_chat_with_an_explanation_first(bench: Bench) -> None:
     bench.fake.errors_by_attempt = {1: ThreadGone("x")}
     await bench.enter(LONG, 1, thread="t1")
     await bench.enter("and then", 3, thread="t1")
@@ -56,7 +54,7 @@ async def test_a_long_answer_to_a_thread_that_is_gone_comes_in_the_chat_and_says
 
 
 @pytest.mark.behaviour("DL-13")
-async def test_an_answer_whose_thread_goes_in_the_middle_is_not_begun_again(bench: Bench) -> None:
+async def test_an_answer_whose_thread_is_deleted_midway_is_not_restarted(bench: Bench) -> None:
     bench.fake.errors_by_attempt = {3: ThreadGone("x")}
     await bench.enter(LONG, 1, thread="t1")
     await bench.settled(1)
@@ -66,7 +64,7 @@ async def test_an_answer_whose_thread_goes_in_the_middle_is_not_begun_again(benc
 
 
 @pytest.mark.behaviour("RT-12")
-async def test_what_is_entered_for_the_old_chat_later_is_sent_to_the_new_one_without_asking_the_platform(
+async def test_a_later_delivery_for_a_moved_chat_goes_to_the_new_chat_directly(
     bench: Bench,
 ) -> None:
     bench.fake.errors_by_attempt = {1: ChatMoved("x", to="c9")}
@@ -79,7 +77,7 @@ async def test_what_is_entered_for_the_old_chat_later_is_sent_to_the_new_one_wit
 
 @pytest.mark.behaviour("RT-12", "DL-05")
 @pytest.mark.parametrize("answer", [None, ChatMoved("x", to="c9"), Ambiguous("x")], ids=["sent", "moved", "lost"])
-async def test_what_is_being_sent_while_its_chat_moves_is_looked_at_again_only_when_that_send_is_over(
+async def test_a_send_in_progress_while_its_chat_moves_is_handled_only_when_it_is_over(
     bench: Bench, answer: ChannelError | None
 ) -> None:
     bench.fake.errors_by_attempt = {} if answer is None else {1: answer}
@@ -88,7 +86,7 @@ async def test_what_is_being_sent_while_its_chat_moves_is_looked_at_again_only_w
     await bench.enter("two", 3)
     await bench.fake.wait_for_attempts(1)
     await bench.moving.move(ChatKey(*FAKE, "c1"), "c9")
-    for _ in range(10):  # whatever may look at it has done so
+    for _ in range(10):  # every worker has had its turn
         await bench.clock.advance(0)
         await bench.known(1)
     assert bench.fake.attempts.total() == 1

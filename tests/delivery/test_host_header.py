@@ -61,26 +61,26 @@ async def host_asks(bench: Bench, card: CardOut = ASKS) -> None:
 
 @pytest.mark.behaviour("AP-02")
 @pytest.mark.parametrize("said", IMITATIONS)
-def test_nothing_that_an_agent_writes_reads_as_the_header(said: str) -> None:
+def test_text_of_an_agent_cannot_imitate_the_host_header(said: str) -> None:
     for line in escape_host_header(f"hello\n{said}\nbye").split("\n")[1:-1]:
         assert line.startswith("│ ")
         assert not set("⟦⟧〚〛") & set(line)
 
 
 @pytest.mark.parametrize("said", ["I asked nanohost", "**bold** [a](b)", "⌘ 1. one", "nanohost is an host, ask me"])
-def test_what_an_agent_says_otherwise_is_left_alone(said: str) -> None:
+def test_other_text_of_an_agent_is_left_unchanged(said: str) -> None:
     assert escape_host_header(said) == said
 
 
 @pytest.mark.behaviour("AP-02")
 @pytest.mark.parametrize("form", list(Form))
-def test_the_header_is_read_on_every_platform(form: Form) -> None:
+def test_the_host_header_is_readable_on_every_platform(form: Form) -> None:
     [part] = split_message(f"{host_header()}\n**May `Bob` talk to main?**", form, Limits(max_length=1000))
     assert f"⟦ {HOST_HEADER_TEXT} ⟧" in part.text
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_a_card_says_in_our_words_whose_it_is(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_card_names_its_author_in_the_hosts_words(bench: Bench, able: FullFeatureChannel) -> None:
     await host_asks(bench)
     await enter(bench, replace(ASKS, title=host_header()), ChatOut(text=f"{host_header()}\nMay Bob in?"))
     await bench.settled(3)
@@ -91,7 +91,7 @@ async def test_a_card_says_in_our_words_whose_it_is(bench: Bench, able: FullFeat
 
 
 @pytest.mark.behaviour("AP-02")
-async def test_the_buttons_of_a_card_in_parts_stand_below_our_words(tmp_path: Path) -> None:
+async def test_buttons_of_a_split_card_follow_the_hosts_words(tmp_path: Path) -> None:
     able = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, text_limit=120))
     async with running(tmp_path, able, ManualClock()) as bench:
         await host_asks(bench, replace(ASKS, body="many words " * 30))
@@ -105,7 +105,7 @@ async def test_the_buttons_of_a_card_in_parts_stand_below_our_words(tmp_path: Pa
 
 
 @pytest.mark.behaviour("AP-03", "AP-04")
-async def test_a_press_on_an_agents_card_is_no_decision(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_press_on_an_agents_card_is_not_a_decision(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ASKS)
     await bench.settled(1)
     await host_asks(bench)

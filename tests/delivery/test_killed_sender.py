@@ -1,4 +1,4 @@
-"""A host that is killed in the middle of a long message goes on in the middle of it."""
+"""A host killed in the middle of a long message continues with the next part."""
 
 from __future__ import annotations
 
@@ -41,7 +41,9 @@ async def deliver(tmp_path: Path, *, kill_at: str | None = None) -> int:
     ("kill_at", "sent_twice"),
     [("sender.sent:3", 1), ("sender.settled:3", 0)],
 )
-async def test_no_part_but_the_one_under_way_is_sent_again(tmp_path: Path, kill_at: str, sent_twice: int) -> None:
+async def test_only_the_part_in_progress_is_sent_again_after_a_kill(
+    tmp_path: Path, kill_at: str, sent_twice: int
+) -> None:
     assert await deliver(tmp_path, kill_at=kill_at) == -signal.SIGKILL
     assert await deliver(tmp_path) == 0
     lines = [json.loads(line) for line in (tmp_path / "platform").read_text().splitlines()]

@@ -1,4 +1,4 @@
-"""Cards, files, edits and reactions: by the channel's abilities, else in words, and never with an error people see."""
+"""Cards, files, edits and reactions: by the channel's capabilities, else as text, and never with a visible error."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ async def bench(tmp_path: Path, able: FullFeatureChannel) -> AsyncIterator[Bench
 
 
 async def enter(bench: Bench, *said: OutPayload, first: int = 1, reply_to: str | None = None) -> None:
-    """Rows of the agent, numbered 1, 3, 5 …, all there before the first of them is sent."""
+    """Rows of the agent, numbered 1, 3, 5 …, all written before the first of them is sent."""
     lane = DeliveryQueueKey(bench.session, *FAKE, "c1")
     async with bench.store.transaction() as tx:
         for place, payload in enumerate(said):
@@ -101,7 +101,7 @@ async def outbox(bench: Bench, seq: int, name: str, content: bytes) -> Path:
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_question_has_buttons_that_each_refer_to_it(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, WHICH)
     await bench.settled(1)
     [shown] = able.sent
@@ -121,7 +121,7 @@ async def test_a_question_has_buttons_and_each_of_them_leads_back_to_it(bench: B
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_full(
+async def test_labels_that_are_too_long_are_numbered_and_listed_in_full_in_the_text(
     bench: Bench, able: FullFeatureChannel
 ) -> None:
     await enter(bench, CardOut(title="T", body="B", options=("Short", "Much longer than a button can be")))
@@ -141,7 +141,7 @@ async def test_labels_that_are_too_long_are_numbered_and_the_text_says_them_in_f
         (("same", "same"), ["1. same", "2. same"]),
     ],
 )
-async def test_every_button_has_a_label_of_its_own_that_a_person_can_read(
+async def test_every_button_has_a_distinct_readable_label(
     bench: Bench, able: FullFeatureChannel, options: tuple[str, ...], labels: list[str]
 ) -> None:
     await enter(bench, QuestionOut(text="Which?", options=options))
@@ -153,7 +153,7 @@ async def test_every_button_has_a_label_of_its_own_that_a_person_can_read(
 @pytest.mark.parametrize(
     "channel", [FakeChannel(), FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, buttons=1))]
 )
-async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Path, channel: FakeChannel) -> None:
+async def test_without_enough_buttons_a_question_lists_numbered_options(tmp_path: Path, channel: FakeChannel) -> None:
     async with running(tmp_path, channel, ManualClock()) as bench:
         await enter(bench, WHICH)
         await bench.settled(1)
@@ -162,7 +162,7 @@ async def test_a_question_without_enough_buttons_is_numbered_words(tmp_path: Pat
 
 
 @pytest.mark.behaviour("DL-06", "DL-09")
-async def test_a_card_that_is_too_long_has_its_buttons_on_the_last_part(tmp_path: Path) -> None:
+async def test_a_split_card_has_its_buttons_on_the_last_part(tmp_path: Path) -> None:
     able = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, text_limit=100))
     async with running(tmp_path, able, ManualClock()) as bench:
         await enter(bench, QuestionOut(text="many words " * 30, options=("Yes",)))
@@ -175,7 +175,7 @@ async def test_a_card_that_is_too_long_has_its_buttons_on_the_last_part(tmp_path
 
 
 @pytest.mark.behaviour("DL-10")
-async def test_a_file_goes_out_with_its_words_and_its_folder_goes_when_it_is_sent(
+async def test_a_file_is_sent_with_its_caption_and_its_folder_is_removed_afterwards(
     bench: Bench, able: FullFeatureChannel
 ) -> None:
     folder = await outbox(bench, 1, "notes.txt", b"all of it")
@@ -198,7 +198,7 @@ async def test_a_file_goes_out_with_its_words_and_its_folder_goes_when_it_is_sen
         (DeliveryStatus.PENDING, False, False),
     ],
 )
-async def test_what_a_host_that_was_killed_did_not_clear_away_goes_with_the_next_start(
+async def test_leftover_files_of_a_killed_host_are_removed_at_the_next_start(
     bench: Bench, status: DeliveryStatus, folder_goes: bool, copy_goes: bool
 ) -> None:
     folder = await outbox(bench, 1, "notes.txt", b"all of it")
@@ -227,7 +227,7 @@ async def test_what_a_host_that_was_killed_did_not_clear_away_goes_with_the_next
 
 
 @pytest.mark.behaviour("DL-10")
-async def test_a_file_that_is_not_sent_stays_until_it_is(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_an_unsent_file_is_kept_until_it_is_sent(bench: Bench, able: FullFeatureChannel) -> None:
     folder = await outbox(bench, 1, "notes.txt", b"all of it")
     able.errors_by_attempt = {1: Ambiguous("lost")}
     await enter(bench, FileOut(name="notes.txt"))
@@ -240,7 +240,9 @@ async def test_a_file_that_is_not_sent_stays_until_it_is(bench: Bench, able: Ful
 
 
 @pytest.mark.behaviour("DL-09", "DL-10")
-async def test_a_caption_that_is_too_long_is_a_message_before_the_file(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_caption_that_is_too_long_is_sent_as_a_message_before_the_file(
+    bench: Bench, able: FullFeatureChannel
+) -> None:
     await outbox(bench, 1, "a.txt", b"x")
     await enter(bench, FileOut(name="a.txt", caption="long " * 20))
     sent = await bench.settled(1)
@@ -252,7 +254,7 @@ async def test_a_caption_that_is_too_long_is_a_message_before_the_file(bench: Be
 
 @pytest.mark.behaviour("DL-09", "DL-10")
 @pytest.mark.parametrize("size", [0, 1_000_001])
-async def test_a_file_that_the_platform_does_not_take_is_told_in_words_and_kept(
+async def test_a_file_that_the_platform_cannot_take_is_described_in_words_and_kept(
     bench: Bench, able: FullFeatureChannel, size: int
 ) -> None:
     folder = await outbox(bench, 1, "a.txt", b"x" * size)
@@ -266,7 +268,7 @@ async def test_a_file_that_the_platform_does_not_take_is_told_in_words_and_kept(
 
 @pytest.mark.behaviour("DL-10")
 @pytest.mark.parametrize("trick", ["link", "pipe", "folder", "linked folder", "../secret"])
-async def test_what_is_no_plain_file_of_the_row_never_leaves_the_machine(
+async def test_a_file_that_is_not_a_plain_file_of_its_row_is_never_sent(
     bench: Bench, able: FullFeatureChannel, tmp_path: Path, trick: str
 ) -> None:
     secret = tmp_path / "secret"
@@ -292,7 +294,7 @@ async def test_what_is_no_plain_file_of_the_row_never_leaves_the_machine(
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_an_edit_changes_the_message_that_is_meant(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_an_edit_changes_the_message_it_refers_to(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ChatOut(text="working"), ChatOut(text="by the way"))
     await bench.settled(3)
     await enter(bench, EditOut(message=1, text="done"), first=5)
@@ -301,7 +303,7 @@ async def test_an_edit_changes_the_message_that_is_meant(bench: Bench, able: Ful
 
 
 @pytest.mark.behaviour("DL-08", "DL-09")
-async def test_thirty_edits_in_a_group_stay_under_the_pace_and_the_last_state_is_shown(tmp_path: Path) -> None:
+async def test_thirty_edits_in_a_group_respect_the_rate_limit_and_end_with_the_last_state(tmp_path: Path) -> None:
     able = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, pace=Pace(between_s=1.0)))
     async with running(tmp_path, able, ManualClock()) as bench:
         await enter(bench, ChatOut(text="0 %"))
@@ -318,7 +320,7 @@ async def test_thirty_edits_in_a_group_stay_under_the_pace_and_the_last_state_is
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_an_edit_of_what_was_not_sent_or_cannot_be_changed_is_left_out_on_record(
+async def test_an_edit_of_an_unsent_or_uneditable_message_is_dropped_on_record(
     bench: Bench, able: FullFeatureChannel
 ) -> None:
     await enter(bench, EditOut(message=7, text="?"))
@@ -334,7 +336,7 @@ async def test_an_edit_of_what_was_not_sent_or_cannot_be_changed_is_left_out_on_
 
 @pytest.mark.behaviour("DL-04", "DL-09")
 @pytest.mark.parametrize("said", [EditOut(message=7, text="?"), ReactionOut(message=7, emoji="👍")])
-async def test_of_a_message_that_is_not_known_any_more_no_platform_is_asked(
+async def test_an_edit_or_reaction_to_an_unknown_message_is_not_sent_to_the_platform(
     bench: Bench, able: FullFeatureChannel, said: OutPayload
 ) -> None:
     await enter(bench, said)
@@ -345,7 +347,7 @@ async def test_of_a_message_that_is_not_known_any_more_no_platform_is_asked(
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_without_edits_only_the_last_state_of_a_turn_becomes_a_message(tmp_path: Path) -> None:
+async def test_without_edits_only_the_last_state_of_a_turn_is_sent(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         bench.store.bus.publish(SessionWorking(bench.session, frozenset()))
@@ -366,14 +368,14 @@ async def test_without_edits_only_the_last_state_of_a_turn_becomes_a_message(tmp
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_reaction_is_the_nearest_that_the_platform_has(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_reaction_is_mapped_to_the_nearest_supported_one(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ReactionOut(message=2, emoji="✅"), reply_to="p1")
     await bench.settled(1)
     assert able.reactions == [("p1", "👍")]
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_reaction_that_nothing_comes_near_is_left_out_without_an_error(
+async def test_a_reaction_without_a_near_equivalent_is_dropped_without_an_error(
     bench: Bench, able: FullFeatureChannel
 ) -> None:
     await enter(bench, ReactionOut(message=2, emoji="🦄"), reply_to="p1")
@@ -383,7 +385,7 @@ async def test_a_reaction_that_nothing_comes_near_is_left_out_without_an_error(
 
 @pytest.mark.parametrize("emoji", ["\ud800", "..", "ok", "👍" * 100])
 @pytest.mark.parametrize("known", [FULL_CAPABILITIES.reactions, None])
-async def test_what_is_no_emoji_is_left_out_and_holds_nothing_up(
+async def test_an_invalid_emoji_is_dropped_and_blocks_nothing(
     tmp_path: Path, emoji: str, known: frozenset[str] | None
 ) -> None:
     channel = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, reactions=known))
@@ -395,17 +397,17 @@ async def test_what_is_no_emoji_is_left_out_and_holds_nothing_up(
     assert channel.reactions == []
 
 
-def test_every_emoji_that_has_a_nearest_one_comes_to_an_end() -> None:
+def test_every_chain_of_emoji_fallbacks_terminates() -> None:
     assert {map_reaction(emoji, frozenset()) for emoji in EMOJI_FALLBACKS} == {None}
     assert map_reaction("🦄", None) == "🦄"
     assert map_reaction("❤️", frozenset({"❤"})) == "❤"
 
 
-# --- what may have been sent
+# --- ambiguous sends
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_the_platform_finds_is_not_sent_again_and_is_held_for_nobody(tmp_path: Path) -> None:
+async def test_a_message_that_the_platform_finds_is_not_sent_again_or_held(tmp_path: Path) -> None:
     remembers = FindsSentChannel()
     remembers.ambiguous_after_effect = 1
     async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
@@ -418,7 +420,7 @@ async def test_what_the_platform_finds_is_not_sent_again_and_is_held_for_nobody(
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_the_platform_surely_does_not_have_is_sent_again(tmp_path: Path) -> None:
+async def test_a_message_that_the_platform_does_not_have_is_sent_again(tmp_path: Path) -> None:
     remembers = FindsSentChannel(capabilities=Capabilities())
     remembers.ambiguous_without_effect = 1
     async with running(tmp_path, remembers, ManualClock(), ask=True) as bench:
@@ -431,7 +433,7 @@ async def test_what_the_platform_surely_does_not_have_is_sent_again(tmp_path: Pa
 
 
 @pytest.mark.behaviour("DL-05", "DL-09")
-async def test_an_edit_whose_answer_was_lost_is_made_again_and_held_for_nobody(tmp_path: Path) -> None:
+async def test_an_edit_with_a_lost_response_is_repeated_and_not_held(tmp_path: Path) -> None:
     able = FullFeatureChannel()
     async with running(tmp_path, able, ManualClock(), ask=True) as bench:
         await enter(bench, ChatOut(text="working"))
@@ -446,14 +448,14 @@ async def test_an_edit_whose_answer_was_lost_is_made_again_and_held_for_nobody(t
 
 
 @pytest.mark.behaviour("DL-09")
-async def test_a_question_without_a_text_says_its_options(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_question_without_text_lists_its_options(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, QuestionOut(text=" ", options=("Red", "Blue")))
     await bench.settled(1)
     assert "1. Red\n2. Blue" in able.sent[0].text
 
 
 @pytest.mark.behaviour("DL-10")
-async def test_a_file_that_grew_since_it_was_looked_at_is_not_copied(bench: Bench) -> None:
+async def test_a_file_that_grew_since_it_was_checked_is_not_copied(bench: Bench) -> None:
     await outbox(bench, 1, "a.txt", b"x" * 11)
     layout = bench.mailboxes.layout(await sessions.get(bench.store, bench.session))
     with pytest.raises(OSError, match="large"):
@@ -470,7 +472,7 @@ async def test_a_file_that_grew_since_it_was_looked_at_is_not_copied(bench: Benc
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_after_a_crash_the_platform_is_asked_before_anything_is_sent_again(tmp_path: Path) -> None:
+async def test_after_a_crash_the_platform_is_queried_before_anything_is_sent_again(tmp_path: Path) -> None:
     remembers = FindsSentChannel()
     async with running(tmp_path, remembers, ManualClock()) as bench:
         await enter(bench, WHICH)
@@ -484,8 +486,10 @@ async def test_after_a_crash_the_platform_is_asked_before_anything_is_sent_again
 
 
 @pytest.mark.behaviour("DL-15")
-async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path, able: FullFeatureChannel) -> None:
-    """No text is answered in time here; the file is, when the platform takes it at last."""
+async def test_a_file_has_a_longer_timeout_than_a_text_and_is_sent_once(
+    tmp_path: Path, able: FullFeatureChannel
+) -> None:
+    """No text is answered in time here; the file is, when the platform responds at last."""
     sizes: list[int] = []
 
     def limit_s(size: int) -> float:
@@ -508,10 +512,10 @@ async def test_a_file_has_more_time_than_a_text_and_is_sent_once(tmp_path: Path,
     assert set(sizes) == {0, 1000}
 
 
-# --- who speaks
+# --- authors
 
 
-async def test_a_channel_is_told_whose_words_they_are(bench: Bench, able: FullFeatureChannel) -> None:
+async def test_a_channel_is_told_the_author_of_each_message(bench: Bench, able: FullFeatureChannel) -> None:
     await enter(bench, ChatOut(text="of the agent"))
     await enter(
         bench, ChatOut(text="of the host"), first=MESSAGE_NOTICES_START + 2 * NOTICES_PER_MESSAGE + MODEL_HELD_NOTICE

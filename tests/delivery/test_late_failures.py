@@ -1,4 +1,4 @@
-"""A platform takes a message and gives up on it later: the message is failed, and its agent knows."""
+"""A platform accepts a message and reports its failure later: the delivery is failed, and its agent is told."""
 
 from __future__ import annotations
 
@@ -37,13 +37,13 @@ async def bench(tmp_path: Path) -> AsyncIterator[Bench]:
         yield bench
 
 
-async def gives_up(bench: Bench, id: str, *, key: str | None = None, channel: str = FAKE[0]) -> None:
+async def report_late_failure(bench: Bench, id: str, *, key: str | None = None, channel: str = FAKE[0]) -> None:
     key = key or bench.fake.sent[-1].key
     await bench.delivery.record_late_failure((channel, FAKE[1]), key=key, platform_message_id=id, reason=WHY)
 
 
-async def told(bench: Bench) -> list[MessageIn]:
-    """What the agent's mailbox holds."""
+async def mailbox_rows(bench: Bench) -> list[MessageIn]:
+    """The rows in the agent's mailbox."""
     session = await sessions.get(bench.store, bench.session)
     if not bench.mailboxes.layout(session).inbound_db.exists():
         return []
@@ -56,16 +56,16 @@ async def told(bench: Bench) -> list[MessageIn]:
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows_without_being_woken(
+async def test_a_late_failure_is_recorded_and_reported_to_the_agent_without_waking_it(
     bench: Bench,
 ) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
-    for _ in range(2):  # a platform may say it again
-        await gives_up(bench, id)
+    for _ in range(2):  # a platform may report it again
+        await report_late_failure(bench, id)
     failed = await bench.settled(1, DEAD)
     assert failed.reason == f"failed_later: {WHY}"
-    [row] = await told(bench)
+    [row] = await mailbox_rows(bench)
     note = decode_in(row.kind, row.content)
     assert isinstance(note, SystemIn)
     assert (row.trigger, note.about) == (False, "o1")
@@ -74,28 +74,28 @@ async def test_what_the_platform_gives_up_on_later_is_failed_and_its_agent_knows
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_restart_in_between_changes_nothing(tmp_path: Path) -> None:
+async def test_a_restart_between_sending_and_a_late_failure_changes_nothing(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
         [id] = (await bench.settled(1)).receipt
         key = bench.fake.sent[-1].key
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        await gives_up(bench, id, key=key)
+        await report_late_failure(bench, id, key=key)
         await bench.settled(1, DEAD)
-        assert len(await told(bench)) == 1
+        assert len(await mailbox_rows(bench)) == 1
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_an_agent_that_was_not_told_before_a_kill_is_told_at_the_next_start(tmp_path: Path) -> None:
+async def test_an_agent_not_told_of_a_late_failure_before_a_kill_is_told_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         await bench.enter("good morning", 1)
         [id] = (await bench.settled(1)).receipt
-        await gives_up(bench, id)
+        await report_late_failure(bench, id)
         async with bench.store.transaction() as tx:
             await tx.execute("UPDATE late_failures SET notified = 0")
     (await _mailbox(bench)).unlink()
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        assert len(await told(bench)) == 1
+        assert len(await mailbox_rows(bench)) == 1
 
 
 async def _mailbox(bench: Bench) -> Path:
@@ -105,64 +105,64 @@ async def _mailbox(bench: Bench) -> Path:
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_failure_that_is_told_before_the_send_is_answered_counts_as_well(bench: Bench) -> None:
+async def test_a_late_failure_reported_before_the_send_returns_counts_too(bench: Bench) -> None:
     bench.fake.hold()
     await bench.enter("good morning", 1)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not bench.fake.attempts:
             await bench.clock.advance(0)
     [key] = bench.fake.attempts
-    await gives_up(bench, "fake-1", key=key)
+    await report_late_failure(bench, "fake-1", key=key)
     assert (await bench.known(1)).status is DeliveryStatus.SENDING
     bench.fake.release()
     await bench.settled(1, DEAD)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
-        while not await told(bench):
+        while not await mailbox_rows(bench):
             await bench.clock.advance(0)
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_the_failure_of_a_copy_that_does_not_count_changes_nothing(bench: Bench) -> None:
+async def test_the_late_failure_of_a_duplicate_changes_nothing(bench: Bench) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
-    await gives_up(bench, "another copy")
-    await gives_up(bench, id, key="nobody's")
-    await gives_up(bench, id, channel="another")
+    await report_late_failure(bench, "another copy")
+    await report_late_failure(bench, id, key="nobody's")
+    await report_late_failure(bench, id, channel="another")
     assert (await bench.known(1)).status is SENT
-    assert await told(bench) == []
+    assert await mailbox_rows(bench) == []
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_an_operator_sends_again_is_not_failed_by_the_old_failure_that_comes_once_more(
+async def test_a_repeated_report_of_an_old_failure_does_not_fail_a_resent_message(
     bench: Bench,
 ) -> None:
     await bench.enter("good morning", 1)
     [id] = (await bench.settled(1)).receipt
-    await gives_up(bench, id)
+    await report_late_failure(bench, id)
     failed = await bench.settled(1, DEAD)
     async with bench.store.transaction() as tx:
         assert await deliveries.resend(tx, failed, bench.clock.now())
     bench.store.bus.publish(DeliveryDecided(failed.queue))
     [again] = (await bench.settled(1)).receipt
-    await gives_up(bench, id)
+    await report_late_failure(bench, id)
     assert (await bench.known(1)).status is SENT
-    await gives_up(bench, again)
+    await report_late_failure(bench, again)
     await bench.settled(1, DEAD)
-    assert len(await told(bench)) == 2
+    assert len(await mailbox_rows(bench)) == 2
 
 
 @pytest.mark.behaviour("DL-16", "DL-06")
-async def test_a_long_message_is_failed_by_any_part_of_it(tmp_path: Path) -> None:
+async def test_a_late_failure_of_any_part_fails_a_long_message(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(text_limit=LIMIT), ManualClock()) as bench:
         await bench.enter(LONG, 1)
         first, *others = (await bench.settled(1)).receipt
         assert others
-        await gives_up(bench, first, key=bench.fake.sent[0].key)
+        await report_late_failure(bench, first, key=bench.fake.sent[0].key)
         await bench.settled(1, DEAD)
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_is_told(bench: Bench) -> None:
+async def test_a_late_failure_of_a_host_message_is_recorded_and_emitted_as_an_event(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
@@ -171,14 +171,14 @@ async def test_what_the_host_itself_said_is_failed_as_well_and_who_waits_for_it_
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while (found := await host_messages.find(bench.store, said.seq)) is None or found.status is not SENT:
             await bench.clock.advance(0)
-    await gives_up(bench, found.receipt[0])
+    await report_late_failure(bench, found.receipt[0])
     failed = await host_messages.find(bench.store, said.seq)
     assert failed is not None
     assert (failed.status, heard) == (DEAD, [said.seq])
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> None:
+async def test_simultaneous_late_failures_are_each_reported_once(bench: Bench) -> None:
     place = Origin(channel_type=FAKE[0], instance=FAKE[1], platform_id="c1")
     heard: list[int] = []
     bench.store.bus.subscribe(DeliveryFailedLater, lambda event: heard.append(event.delivery.seq))
@@ -191,12 +191,12 @@ async def test_failures_that_come_together_are_each_told_once(bench: Bench) -> N
         while (last := await host_messages.find(bench.store, said[-1].seq)) is None or last.status is not SENT:
             await bench.clock.advance(0)
     sent = [(one.key, f"fake-{one.order}") for one in bench.fake.sent]
-    await asyncio.gather(*(gives_up(bench, id, key=key) for key, id in sent))
+    await asyncio.gather(*(report_late_failure(bench, id, key=key) for key, id in sent))
     assert sorted(heard) == sorted(one.seq for one in said)
 
 
-async def given_up(bench: Bench, session: SessionId, count: int) -> None:
-    """So many messages of a session that nobody was told of so far."""
+async def add_unreported_failures(bench: Bench, session: SessionId, count: int) -> None:
+    """So many messages of a session with unreported late failures."""
     now = bench.clock.now()
     async with bench.store.transaction() as tx:
         for number in range(count):
@@ -215,53 +215,53 @@ async def given_up(bench: Bench, session: SessionId, count: int) -> None:
             await late_failures.add_not_accepted(tx, dead, WHY, now)
 
 
-async def untold(bench: Bench) -> set[SessionId]:
+async def sessions_with_unreported(bench: Bench) -> set[SessionId]:
     rows = await bench.store.fetch_all("SELECT DISTINCT session_id FROM late_failures WHERE notified = 0")
     return {SessionId(row["session_id"]) for row in rows}
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_all_that_a_kill_kept_from_being_told_is_told_at_the_next_start(tmp_path: Path) -> None:
+async def test_all_late_failures_unreported_at_a_kill_are_reported_at_the_next_start(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        await given_up(bench, bench.session, 2 * late_failures.BATCH_SIZE + 1)
+        await add_unreported_failures(bench, bench.session, 2 * late_failures.BATCH_SIZE + 1)
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        assert await untold(bench) == set()
+        assert await sessions_with_unreported(bench) == set()
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_session_whose_mailbox_refuses_keeps_no_other_from_being_told(tmp_path: Path) -> None:
+async def test_a_damaged_mailbox_does_not_delay_late_failures_of_other_sessions(tmp_path: Path) -> None:
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
         refusing, other = sorted([bench.session, await bench.another_session("t2")])
-        await given_up(bench, refusing, late_failures.BATCH_SIZE + 1)
-        await given_up(bench, other, 1)
+        await add_unreported_failures(bench, refusing, late_failures.BATCH_SIZE + 1)
+        await add_unreported_failures(bench, other, 1)
         path = bench.mailboxes.layout(await sessions.get(bench.store, refusing)).inbound_db
         path.parent.mkdir(parents=True)
         path.write_bytes(b"no database at all" * 100)
     async with running(tmp_path, late_fake(), ManualClock()) as bench:
-        assert await untold(bench) == {refusing}
+        assert await sessions_with_unreported(bench) == {refusing}
 
 
 @pytest.mark.behaviour("DL-16", "DL-05")
-async def test_a_lost_answer_and_a_late_failure_of_what_was_sent_after_all(bench: Bench) -> None:
+async def test_a_late_failure_of_a_lost_send_does_not_fail_its_retry(bench: Bench) -> None:
     bench.fake.errors_by_attempt[1] = Ambiguous("the answer was lost")
     await bench.enter("good morning", 1)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not (await bench.known(1)).reason:
             await bench.clock.advance(0)
         [key] = bench.fake.attempts
-        await gives_up(bench, "lost copy", key=key)
+        await report_late_failure(bench, "lost copy", key=key)
         while (await bench.known(1)).status is not SENT:
             await bench.clock.advance(1)
-    assert await told(bench) == []
+    assert await mailbox_rows(bench) == []
 
 
-# --- what is refused at once ---
+# --- immediate refusals ---
 
 
 async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
-    """What the agent is told, once that is so much."""
+    """The notes to the agent, once there are so many."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
-        while len(rows := await told(bench)) < count:
+        while len(rows := await mailbox_rows(bench)) < count:
             await bench.clock.advance(0)
     assert not any(row.trigger for row in rows)
     found = [decode_in(row.kind, row.content) for row in rows]
@@ -272,7 +272,7 @@ async def notes(bench: Bench, count: int = 1) -> list[SystemIn]:
 @pytest.mark.parametrize(
     ("error", "tries", "read_by"), [(Refused(WHY), 1, "Nobody has read it"), (Ambiguous(WHY), 6, "It is not known")]
 )
-async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
+async def test_the_agent_is_told_of_a_failed_message_without_being_woken(
     tmp_path: Path, error: ChannelError, tries: int, read_by: str
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
@@ -292,7 +292,7 @@ async def test_of_what_could_not_be_sent_the_agent_knows_without_being_woken(
 
 
 @pytest.mark.behaviour("DL-16", "DL-06")
-async def test_of_a_long_message_that_could_not_be_sent_to_its_end_the_agent_knows_what_arrived(tmp_path: Path) -> None:
+async def test_the_agent_is_told_how_much_of_a_partly_sent_message_arrived(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
     async with running(tmp_path, fake, ManualClock()) as bench:
         fake.errors_by_attempt[3] = Refused(WHY)
@@ -303,7 +303,7 @@ async def test_of_a_long_message_that_could_not_be_sent_to_its_end_the_agent_kno
 
 
 @pytest.mark.behaviour("DL-16", "TK-01")
-async def test_of_a_message_for_later_that_could_not_be_sent_the_agent_knows_and_of_a_notice_it_does_not(
+async def test_the_agent_is_told_of_a_failed_scheduled_message_and_not_of_a_failed_notice(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:
@@ -316,7 +316,7 @@ async def test_of_a_message_for_later_that_could_not_be_sent_the_agent_knows_and
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_is_sent_again_and_refused_again_is_told_again_and_a_kill_in_between_loses_nothing(
+async def test_a_message_that_fails_again_after_a_resend_is_reported_again_also_across_a_kill(
     tmp_path: Path,
 ) -> None:
     async with running(tmp_path, FakeChannel(), ManualClock()) as bench:

@@ -1,4 +1,4 @@
-"""What was sent is removed from outbox/ a step at a time, each session in turn, and by nobody who sends."""
+"""Sent files are removed from outbox/ step by step, each session in turn, outside the senders."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def removing(clock: ManualClock) -> AsyncIterator[OutboxCleaner]:
 
 
 def sent(folder: Path, session: SessionId, files: int) -> SessionLayout:
-    """A session whose agent left so many files beside the one that was sent, and what is left of that one's copy."""
+    """A session whose agent left so many files beside the sent one, and the rest of its copy."""
     layout = SessionLayout(folder / session)
     (layout.out_dir / "outbox").mkdir(parents=True)
     fill_folder(layout.out_dir / "outbox" / "o1", files)
@@ -46,7 +46,7 @@ def is_gone(layout: SessionLayout) -> bool:
     return not (layout.out_dir / "outbox" / "o1").exists() and not files.list_copies(layout)
 
 
-async def test_one_session_with_very_many_files_delays_no_other(
+async def test_a_session_with_very_many_files_does_not_delay_others(
     folder: Path, removing: OutboxCleaner, clock: ManualClock
 ) -> None:
     full, other = sent(folder, FULL, MANY_FILES), sent(folder, OTHER, 3)
@@ -61,7 +61,7 @@ async def test_one_session_with_very_many_files_delays_no_other(
             await clock.advance(STEP_PAUSE_S)
 
 
-async def test_what_is_not_removed_when_the_host_stops_is_known_to_the_next(folder: Path, clock: ManualClock) -> None:
+async def test_files_not_removed_when_the_host_stops_are_known_to_the_next(folder: Path, clock: ManualClock) -> None:
     layout = sent(folder, FULL, MANY_FILES)
     removing = OutboxCleaner(clock)
     async with removing.opened():
@@ -70,7 +70,7 @@ async def test_what_is_not_removed_when_the_host_stops_is_known_to_the_next(fold
     assert files.list_copies(layout) == ["o1"]
 
 
-async def test_who_adds_files_for_ever_is_left_alone_until_the_next_start(
+async def test_a_session_that_keeps_adding_files_is_skipped_until_the_next_start(
     folder: Path, removing: OutboxCleaner, clock: ManualClock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(outbox_cleaner, "MAX_STEPS", 2)

@@ -1,4 +1,4 @@
-"""What becomes of a message after an attempt, as a table."""
+"""The outcome of an attempt, as a table."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ PENDING, DEAD = DeliveryStatus.PENDING, DeliveryStatus.DEAD
         (ChannelError("x"), 1, 1, DEAD, None),
     ],
 )
-def test_each_error_has_its_rule(
+def test_each_error_has_its_outcome(
     error: ChannelError, attempts: int, tries: int, status: DeliveryStatus, pause_s: float | None
 ) -> None:
     outcome = failure_outcome(error, attempts=attempts, counted_attempts=tries, now=NOW)
@@ -75,7 +75,7 @@ def test_each_error_has_its_rule(
     assert outcome.error == "x"
 
 
-def test_that_nothing_can_be_written_in_a_chat_is_said_so() -> None:
+def test_a_closed_chat_is_reported_as_such() -> None:
     outcome = failure_outcome(Refused("blocked", chat_closed=True), attempts=1, counted_attempts=1, now=NOW)
     assert (outcome.status, outcome.code, outcome.reason) == (DEAD, "refused", "chat_closed: blocked")
 
@@ -83,7 +83,7 @@ def test_that_nothing_can_be_written_in_a_chat_is_said_so() -> None:
 @pytest.mark.parametrize(
     ("error", "asked"), [(Refused("x"), True), (RefusedHere("x"), False), (ChannelError("x"), False)]
 )
-def test_only_what_the_platform_refused_itself_shows_that_it_works(error: ChannelError, asked: bool) -> None:
+def test_only_a_refusal_by_the_platform_shows_that_it_works(error: ChannelError, asked: bool) -> None:
     assert failure_outcome(error, attempts=1, counted_attempts=1, now=NOW).is_refused_by_platform is asked
 
 
@@ -92,12 +92,12 @@ def test_six_tries_take_eight_minutes() -> None:
     assert sum(SERVER_ERROR_RETRY_DELAYS_S) == 470, "as long, and asked more often"
 
 
-def test_what_was_sent_keeps_its_receipt() -> None:
+def test_a_sent_delivery_keeps_its_receipt() -> None:
     outcome = sent_outcome(Receipt(platform_message_ids=("1", "2")))
     assert outcome == AttemptOutcome(status=DeliveryStatus.SENT, code="sent", receipt=("1", "2"))
 
 
-def test_a_message_that_moved_or_lost_its_thread_says_so_and_is_tried_at_once() -> None:
+def test_a_moved_chat_or_a_deleted_thread_is_reported_and_retried_at_once() -> None:
     moved = failure_outcome(ChatMoved("x", to="c9"), attempts=1, counted_attempts=1, now=NOW)
     lost = failure_outcome(ThreadGone("x"), attempts=1, counted_attempts=1, now=NOW)
     assert (moved.moved_to, moved.is_thread_gone, moved.next_attempt_at) == ("c9", False, NOW)
@@ -105,7 +105,7 @@ def test_a_message_that_moved_or_lost_its_thread_says_so_and_is_tried_at_once() 
 
 
 @pytest.mark.parametrize(("error", "by_the_platform"), [(Refused("x"), True), (RefusedHere("x"), False)])
-def test_what_nobody_misses_is_left_off_with_the_reason(error: Refused, by_the_platform: bool) -> None:
+def test_an_optional_delivery_that_fails_is_dropped_with_the_reason(error: Refused, by_the_platform: bool) -> None:
     assert dropped_outcome(error) == AttemptOutcome(
         status=DeliveryStatus.DROPPED,
         code=error.reason,
@@ -119,7 +119,7 @@ def test_what_nobody_misses_is_left_off_with_the_reason(error: Refused, by_the_p
     ("error", "outcome"), [(NotSent("x", server_error=True), "down"), (Ambiguous("x", server_error=True), "failing")]
 )
 @pytest.mark.parametrize(("failures", "pause_s"), [(1, 1), (3, 5), (5, 30), (1000, 30)])
-def test_a_platform_that_fails_as_a_whole_is_down_however_often_it_is_asked(
+def test_a_failing_platform_counts_as_down_after_any_number_of_attempts(
     error: ChannelError, outcome: str, failures: int, pause_s: float
 ) -> None:
     ended = failure_outcome(error, attempts=1000, counted_attempts=6, now=NOW, platform_failures=failures)
@@ -129,7 +129,7 @@ def test_a_platform_that_fails_as_a_whole_is_down_however_often_it_is_asked(
 
 
 @pytest.mark.behaviour("DL-05")
-def test_what_may_have_been_sent_is_held_also_where_the_platform_fails_as_a_whole() -> None:
+def test_an_ambiguous_send_is_held_also_during_an_outage() -> None:
     error = Ambiguous("x", server_error=True)
     ended = failure_outcome(error, attempts=1, counted_attempts=1, now=NOW, hold_ambiguous=True, platform_failures=1)
     assert ended.status is DeliveryStatus.UNKNOWN
@@ -137,12 +137,12 @@ def test_what_may_have_been_sent_is_held_also_where_the_platform_fails_as_a_whol
 
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize("tries", [1, 6])
-def test_what_may_have_been_sent_is_held_where_somebody_is_to_be_asked(tries: int) -> None:
+def test_an_ambiguous_send_is_held_where_the_operator_is_to_be_asked(tries: int) -> None:
     outcome = failure_outcome(Ambiguous("x"), attempts=tries, counted_attempts=tries, now=NOW, hold_ambiguous=True)
     assert (outcome.status, outcome.next_attempt_at) == (DeliveryStatus.UNKNOWN, None)
     assert (outcome.code, outcome.reason, outcome.error) == ("ambiguous", "ambiguous: x", "x")
 
 
 @pytest.mark.behaviour("DL-05")
-def test_what_was_surely_not_sent_is_never_held() -> None:
+def test_a_send_that_certainly_failed_is_never_held() -> None:
     assert failure_outcome(NotSent("x"), attempts=1, counted_attempts=1, now=NOW, hold_ambiguous=True).status is PENDING

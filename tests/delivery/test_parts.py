@@ -1,4 +1,4 @@
-"""Long messages go out in parts, each once and in order, whatever comes between; and what else a lane waits for."""
+"""Long messages are sent in parts, each once and in order, whatever comes between; and what else a queue waits for."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def words(*texts: str) -> list[str]:
 
 @dataclass(kw_only=True)
 class Bench:
-    """A delivery over a fake platform; its clock stands still."""
+    """A delivery stage with a fake platform and a manual clock."""
 
     store: Store
     home: Home
@@ -53,7 +53,7 @@ class Bench:
     session: SessionId
 
     async def wrote(self, put: Callable[[InboundWriter], None]) -> None:
-        """Put something into the session's mailbox."""
+        """Write a row into the session's mailbox."""
         await self.mailboxes.update(await sessions.get(self.store, self.session), put)
 
     async def enter(
@@ -96,7 +96,7 @@ class Bench:
         return found
 
     async def settled(self, seq: int, status: DeliveryStatus = DeliveryStatus.SENT) -> deliveries.Delivery:
-        """The delivery once it stands so."""
+        """The delivery once it has this status."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while (found := await self.known(seq)).status is not status:
                 await self.clock.advance(0)
@@ -188,7 +188,7 @@ async def test_a_long_message_arrives_complete_in_order_and_once(bench: Bench) -
     [NotSent("x"), RateLimited("x", retry_after_s=3), ChannelDown("x"), Ambiguous("x")],
     ids=lambda error: type(error).__name__,
 )
-async def test_a_retry_begins_at_the_part_that_failed(bench: Bench, error: NotSent | Ambiguous) -> None:
+async def test_a_retry_begins_with_the_part_that_failed(bench: Bench, error: NotSent | Ambiguous) -> None:
     bench.fake.errors_by_attempt = {3: error}
     await bench.enter(LONG, 1)
     await bench.fake.wait_for_attempts(3)
@@ -206,7 +206,7 @@ async def parts_of(bench: Bench) -> list[str]:
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_what_was_given_up_in_the_middle_goes_on_there_when_an_operator_has_it_sent_again(bench: Bench) -> None:
+async def test_a_message_that_failed_midway_resumes_there_when_the_operator_resends_it(bench: Bench) -> None:
     bench.fake.errors_by_attempt = {3: Refused("x")}
     await bench.enter(LONG, 1)
     await bench.enter("next", 3)
@@ -220,7 +220,7 @@ async def test_what_was_given_up_in_the_middle_goes_on_there_when_an_operator_ha
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_a_version_that_cuts_differently_goes_on_with_the_parts_as_they_were(tmp_path: Path) -> None:
+async def test_a_version_that_splits_differently_continues_with_the_recorded_parts(tmp_path: Path) -> None:
     clock, before = ManualClock(), FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
     before.errors_by_attempt = {3: NotSent("x")}
     async with running(tmp_path, before, clock) as bench:
@@ -236,7 +236,7 @@ async def test_a_version_that_cuts_differently_goes_on_with_the_parts_as_they_we
 
 
 @pytest.mark.behaviour("DL-06", "DL-05")
-async def test_a_part_that_may_have_been_sent_is_held_and_goes_on_from_there(tmp_path: Path) -> None:
+async def test_an_ambiguous_part_is_held_and_sending_resumes_from_it(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(text_limit=LIMIT))
     fake.errors_by_attempt = {2: Ambiguous("x")}
     async with running(tmp_path, fake, ManualClock(), ask=True) as bench:
@@ -249,7 +249,7 @@ async def test_a_part_that_may_have_been_sent_is_held_and_goes_on_from_there(tmp
 
 
 @pytest.mark.behaviour("DL-06", "DL-03")
-async def test_a_part_that_got_through_gives_the_next_one_all_its_tries(bench: Bench) -> None:
+async def test_a_part_that_was_sent_resets_the_attempts_of_the_next(bench: Bench) -> None:
     bench.fake.errors_by_attempt = {number: NotSent("x") for number in (1, 2, 3, 4, 5, 7, 8, 9)}
     await bench.enter(LONG, 1)
     for _ in range(8):
@@ -259,7 +259,7 @@ async def test_a_part_that_got_through_gives_the_next_one_all_its_tries(bench: B
     assert words(*bench.texts()) == words(LONG)
 
 
-async def test_a_message_that_fits_is_in_no_parts(bench: Bench) -> None:
+async def test_a_message_that_fits_is_not_split(bench: Bench) -> None:
     bench.fake.errors_by_attempt = {1: NotSent("x")}
     await bench.enter("short", 1)
     await bench.fake.wait_for_attempts(1)
@@ -270,7 +270,7 @@ async def test_a_message_that_fits_is_in_no_parts(bench: Bench) -> None:
     assert (await bench.settled(1)).receipt == ("fake-1",)
 
 
-async def test_what_cannot_be_rendered_is_sent_all_the_same_and_pings_nobody(tmp_path: Path) -> None:
+async def test_a_message_that_cannot_be_rendered_is_sent_anyway_without_mentions(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(form=Form.TELEGRAM, text_limit=10))  # no form can be that short
     async with running(tmp_path, fake, ManualClock()) as bench:
         await bench.enter("hi @all", 1)
@@ -279,7 +279,7 @@ async def test_what_cannot_be_rendered_is_sent_all_the_same_and_pings_nobody(tmp
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_chat_that_is_rate_limited_holds_up_no_other_and_every_session_in_it(bench: Bench) -> None:
+async def test_a_rate_limited_chat_delays_all_its_sessions_and_no_other_chat(bench: Bench) -> None:
     other = await bench.another_session("t2")
     bench.fake.limited_chats = {"c1": 30.0}
     await bench.enter("first", 1)
@@ -297,7 +297,7 @@ async def test_a_chat_that_is_rate_limited_holds_up_no_other_and_every_session_i
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_limit_on_the_whole_channel_holds_all_its_chats(bench: Bench) -> None:
+async def test_a_rate_limit_of_the_channel_delays_all_its_chats(bench: Bench) -> None:
     bench.fake.rate_limited_after_s, bench.fake.is_limit_channel_wide = 30.0, True
     await bench.enter("first", 1)
     await bench.fake.wait_for_attempts(1)
@@ -311,7 +311,7 @@ async def test_a_limit_on_the_whole_channel_holds_all_its_chats(bench: Bench) ->
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_declared_pace_is_kept_and_its_waits_are_no_attempts(tmp_path: Path) -> None:
+async def test_a_declared_rate_limit_is_kept_and_waiting_is_not_an_attempt(tmp_path: Path) -> None:
     pace = Pace(between_s=1.0, a_minute_in_a_group=3)
     fake = FakeChannel(capabilities=Capabilities(pace=pace))
     async with running(tmp_path, fake, ManualClock()) as bench:
@@ -347,7 +347,7 @@ async def test_a_declared_pace_is_kept_and_its_waits_are_no_attempts(tmp_path: P
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_for_later_holds_up_nothing_and_comes_at_its_time(bench: Bench) -> None:
+async def test_a_scheduled_message_delays_nothing_and_is_sent_on_time(bench: Bench) -> None:
     await bench.enter("in an hour", 1, in_s=3600)
     await bench.enter("in a minute", 3, in_s=60)
     await bench.enter("now", 5)
@@ -366,7 +366,7 @@ async def test_a_message_for_later_holds_up_nothing_and_comes_at_its_time(bench:
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_for_later_outlives_the_host(tmp_path: Path) -> None:
+async def test_a_scheduled_message_survives_a_restart_of_the_host(tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()
     async with running(tmp_path, fake, clock) as bench:
         await bench.enter("later", 1, in_s=60)

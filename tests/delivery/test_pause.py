@@ -1,4 +1,4 @@
-"""What is sent while all is paused: what the host itself says, and nothing else."""
+"""Only messages of the host itself are sent during a pause."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ PLACE = Origin(channel_type="fake", instance="default", platform_id="c1")
 
 
 @dataclass(frozen=True, slots=True)
-class Ground:
+class DeliveryHarness:
     store: Store
     delivery: DeliveryService
     fake: FakeChannel
@@ -79,7 +79,7 @@ class Ground:
 
 
 @asynccontextmanager
-async def ground(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[Ground]:
+async def open_delivery(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[DeliveryHarness]:
     clock = ManualClock()
     mailboxes = Mailboxes(Home(tmp_path).sessions, durable=False)
     async with opened_store(Home(tmp_path), durable=False) as store:
@@ -90,12 +90,12 @@ async def ground(tmp_path: Path, fake: FakeChannel) -> AsyncIterator[Ground]:
             )
         delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
         async with mailboxes.opened(), fake.connected(), delivery.opened():
-            yield Ground(store, delivery, fake, clock, session)
+            yield DeliveryHarness(store, delivery, fake, clock, session)
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_the_host_goes_on_speaking_and_agents_and_tasks_wait(tmp_path: Path) -> None:
-    async with ground(tmp_path, FakeChannel()) as here:
+async def test_during_a_pause_host_messages_are_sent_and_those_of_agents_and_tasks_wait(tmp_path: Path) -> None:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         await here.enter("of the agent", 1)
         await here.enter("of a task", MIN_SEQ + 2)
@@ -109,8 +109,8 @@ async def test_the_host_goes_on_speaking_and_agents_and_tasks_wait(tmp_path: Pat
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_is_to_be_sent_later_does_not_count_as_waiting_for_the_pause_to_end(tmp_path: Path) -> None:
-    async with ground(tmp_path, FakeChannel()) as here:
+async def test_scheduled_messages_do_not_count_in_the_backlog_of_a_pause(tmp_path: Path) -> None:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         now = here.clock.now()
         await here.enter("now", 1)
@@ -122,9 +122,9 @@ async def test_what_is_to_be_sent_later_does_not_count_as_waiting_for_the_pause_
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_a_question_that_a_clear_closed_before_anybody_saw_it_is_not_asked_any_more(tmp_path: Path) -> None:
-    """They would read that nobody waits for their answer."""
-    async with ground(tmp_path, FakeChannel()) as here:
+async def test_a_question_closed_by_clear_before_it_was_sent_is_not_sent(tmp_path: Path) -> None:
+    """People would press, and read that nobody waits for their answer."""
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         await here.ask("Which one?", 1)
         async with here.store.transaction() as tx:
@@ -139,10 +139,10 @@ async def test_a_question_that_a_clear_closed_before_anybody_saw_it_is_not_asked
 
 
 @pytest.mark.behaviour("DL-01", "SE-12")
-async def test_what_was_being_sent_at_a_kill_is_not_sent_after_the_pause_if_its_chat_was_taken_away_in_it(
+async def test_a_send_interrupted_by_a_kill_is_dropped_after_a_pause_if_its_chat_was_removed(
     tmp_path: Path,
 ) -> None:
-    async with ground(tmp_path, FakeChannel()) as here:
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         await here.pause()
         lane = await here.enter("of before", 1)
         async with here.store.transaction() as tx:
@@ -160,9 +160,9 @@ async def test_what_was_being_sent_at_a_kill_is_not_sent_after_the_pause_if_its_
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_nothing_is_begun_once_the_pause_is_on_record(tmp_path: Path) -> None:
-    """Also where the sender has looked before: whoever begins a send looks in the same transaction."""
-    async with ground(tmp_path, FakeChannel()) as here:
+async def test_nothing_is_sent_once_a_pause_is_recorded(tmp_path: Path) -> None:
+    """Also if the sender has checked before: it checks again in the transaction that begins the send."""
+    async with open_delivery(tmp_path, FakeChannel()) as here:
         here.fake.is_down = True
         lane = await here.enter("waits", 1)
         await here.fake.wait_for_attempts(1)

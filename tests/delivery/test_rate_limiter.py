@@ -1,4 +1,4 @@
-"""How fast messages go out: tables of waits, and who waits for whom."""
+"""How fast messages are sent: tables of waits, and the order of waiting senders."""
 
 from __future__ import annotations
 
@@ -43,14 +43,14 @@ def lane(session: str, chat: str) -> DeliveryQueueKey:
         ([SECOND, GROUP], [1.0, 2.0, 61.9], 62.0, 0.9),
     ],
 )
-def test_the_next_message_waits_until_every_rule_lets_it(
+def test_the_next_message_waits_until_every_rule_allows_it(
     rules: list[WindowLimit], sent: list[float], now: float, wait: float
 ) -> None:
     assert required_wait_s(rules, sent, now) == pytest.approx(wait)
 
 
 @pytest.mark.behaviour("DL-08")
-def test_a_pace_is_a_little_slower_than_what_the_platform_says() -> None:
+def test_the_rate_limit_is_a_little_slower_than_the_platform_declares() -> None:
     assert 1.05 <= PACE_MARGIN <= 1.2
     pace = Pace(between_s=1.0, a_minute_in_a_group=20, a_second=30)
     assert chat_limits(pace, is_group=False) == [WindowLimit(1, PACE_MARGIN)]
@@ -60,7 +60,7 @@ def test_a_pace_is_a_little_slower_than_what_the_platform_says() -> None:
 
 
 class Bench:
-    """KeyedWorkers that ask for their turn, in the order they got it."""
+    """Keyed workers that acquire the rate limit, in the order in which they got it."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -79,7 +79,7 @@ class Bench:
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_sessions_that_share_a_chat_take_turns_and_another_chat_does_not_wait() -> None:
+async def test_sessions_that_share_a_chat_alternate_and_another_chat_does_not_wait() -> None:
     bench, pace = Bench(), Pace(between_s=1.0)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         group.create_task(bench.send("a", "c1", 3, pace=pace))
@@ -95,7 +95,7 @@ async def test_sessions_that_share_a_chat_take_turns_and_another_chat_does_not_w
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_the_pace_goes_on_from_when_the_platform_had_the_last_message() -> None:
+async def test_the_rate_limit_counts_from_the_platforms_response() -> None:
     bench, pace = Bench(), Pace(between_s=1.0)
     await bench.send("a", "c1", pace=pace)
     await bench.clock.advance(1.5)
@@ -109,7 +109,7 @@ async def test_the_pace_goes_on_from_when_the_platform_had_the_last_message() ->
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
+async def test_the_rate_limit_of_a_channel_applies_to_all_its_chats_together() -> None:
     bench, pace = Bench(), Pace(a_second=2)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
         for chat in "vwxyz":
@@ -123,7 +123,7 @@ async def test_a_channels_own_pace_holds_for_all_its_chats_together() -> None:
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_pause_holds_one_chat_or_the_whole_channel() -> None:
+async def test_a_pause_applies_to_one_chat_or_to_the_whole_channel() -> None:
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)), asyncio.TaskGroup() as group:
@@ -140,7 +140,7 @@ async def test_a_pause_holds_one_chat_or_the_whole_channel() -> None:
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_an_operators_word_is_not_held_by_a_pause() -> None:
+async def test_a_reset_by_the_operator_ends_a_pause() -> None:
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
     bench.pacing.reset(lane("a", "c1"))
@@ -148,7 +148,7 @@ async def test_an_operators_word_is_not_held_by_a_pause() -> None:
     assert bench.passed == ["a"]
 
 
-async def test_who_waits_stops_waiting_when_the_host_closes() -> None:
+async def test_a_waiting_sender_stops_when_the_host_closes() -> None:
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
 
@@ -158,7 +158,7 @@ async def test_who_waits_stops_waiting_when_the_host_closes() -> None:
     assert not await bench.pacing.acquire(lane("a", "c1"), Pace(), is_group=False, sleep=closing)
 
 
-async def test_chats_that_need_not_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_chats_that_no_longer_have_to_wait_are_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanohost.delivery.rate_limiter.MAX_TRACKED_GATES", 10)
     bench = Bench()
     for number in range(50):
@@ -187,7 +187,7 @@ async def test_a_chat_is_forgotten_when_its_minute_is_over_and_not_before(monkey
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_chat_that_somebody_waits_in_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_chat_with_a_waiting_sender_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("nanohost.delivery.rate_limiter.MAX_TRACKED_GATES", 1)
     bench = Bench()
     bench.pacing.pause(lane("a", "c1"), 30, whole_channel=False)
@@ -204,7 +204,7 @@ async def test_a_chat_that_somebody_waits_in_is_not_forgotten(monkeypatch: pytes
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_the_pace_of_a_group_holds_in_groups_alone() -> None:
+async def test_the_rate_limit_for_groups_applies_to_groups_only() -> None:
     clock = ManualClock()
     pacing, pace = RateLimiter(clock), Pace(a_minute_in_a_group=1)
 

@@ -1,4 +1,4 @@
-"""What an agent's row says in plain words."""
+"""The fallback in words of an agent's row."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def content(**values: object) -> str:
         ("system", content(action="a", arguments="{}"), None),
     ],
 )
-def test_each_kind_has_its_words(kind: str, text: str, words: str | None) -> None:
+def test_each_message_kind_has_a_fallback_in_words(kind: str, text: str, words: str | None) -> None:
     assert render(kind, text) == words
 
 
@@ -50,6 +50,6 @@ def test_each_kind_has_its_words(kind: str, text: str, words: str | None) -> Non
         ("task", content(prompt="p", due="now"), "nothing yet that does a task"),
     ],
 )
-def test_what_can_never_be_sent_has_a_reason(kind: str, text: str, problem: str | None) -> None:
+def test_content_that_can_never_be_sent_has_a_reason(kind: str, text: str, problem: str | None) -> None:
     found = content_problem(kind, text)
     assert found is None if problem is None else found is not None and problem in found

@@ -1,4 +1,4 @@
-"""A message whose channel is down goes out as soon as there is a sign that the channel is back."""
+"""A message whose channel is down is sent as soon as the channel shows activity."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ async def store(tmp_path: Path) -> AsyncIterator[Store]:
 
 @asynccontextmanager
 async def delivering(store: Store, root: Path, clock: Clock, fake: FakeChannel) -> AsyncIterator[DeliveryService]:
-    """A delivery that is at work, with one channel."""
+    """A running delivery stage, with one channel."""
     mailboxes = Mailboxes(Home(root).sessions, durable=False)
     delivery = DeliveryService(store=store, mailboxes=mailboxes, clock=clock, channels={FAKE: fake})
     async with mailboxes.opened(), fake.connected(), delivery.opened():
@@ -77,7 +77,7 @@ async def _enter(
 
 
 @pytest.mark.behaviour("DL-04")
-async def test_what_waits_for_a_channel_goes_out_at_the_first_sign_of_life(store: Store, tmp_path: Path) -> None:
+async def test_channel_activity_sends_waiting_messages_at_once(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()  # the clock stands still: no pause ends by itself
     async with delivering(store, tmp_path, clock, fake):
         fake.is_down = True
@@ -101,8 +101,8 @@ class CountingClock(ManualClock):
         return super().sleep(seconds)
 
 
-async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Store, tmp_path: Path) -> None:
-    """Every message of a person is one, and each chat may have something for later."""
+async def test_channel_activity_does_not_wake_queues_with_only_scheduled_messages(store: Store, tmp_path: Path) -> None:
+    """Every message of a person is activity, and each chat may have a scheduled message."""
     clock, fake = CountingClock(), FakeChannel()
     async with delivering(store, tmp_path, clock, fake):
         await _enter(store, clock, "later", 1, not_before=clock.now() + timedelta(hours=1))
@@ -115,7 +115,7 @@ async def test_a_sign_of_life_wakes_nobody_who_waits_for_a_later_time(store: Sto
 
 
 @pytest.mark.behaviour("DL-07")
-async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_path: Path) -> None:
+async def test_a_new_answer_is_sent_together_with_a_waiting_one(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), FakeChannel()
     async with delivering(store, tmp_path, clock, fake):
         fake.is_down = True
@@ -128,8 +128,8 @@ async def test_a_new_answer_takes_the_one_that_waited_along(store: Store, tmp_pa
 
 
 class Failing(FakeChannel):
-    """Its platform fails by itself: for all messages, or those with these words. `asked`: what it was to send.
-    `refusal`: of those that are odd."""
+    """Its platform fails for all messages, or for those with a text. `asked`: what it was to send. `refusal`: the error
+    for these."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -147,7 +147,7 @@ class Failing(FakeChannel):
 
 
 async def _until_asked(clock: ManualClock, fake: Failing, more: int) -> None:
-    """Let pauses pass until the platform was asked so often again."""
+    """Advance the clock through pauses until the platform got so many more requests."""
     wanted = len(fake.asked) + more
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(fake.asked) < wanted:
@@ -159,9 +159,7 @@ async def _statuses(store: Store) -> list[str]:
 
 
 @pytest.mark.behaviour("DL-04", "DL-07")
-async def test_a_platform_that_answers_nothing_but_failures_is_waited_for_and_all_goes_out_once_it_is_back(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_during_an_outage_messages_wait_and_all_are_sent_once_it_ends(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), Failing()
     async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = ""
@@ -179,7 +177,7 @@ async def test_a_platform_that_answers_nothing_but_failures_is_waited_for_and_al
 
 
 @pytest.mark.behaviour("DL-03", "DL-07")
-async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_and_its_chat_goes_on(
+async def test_a_message_that_fails_while_others_succeed_is_given_up_and_its_chat_continues(
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
@@ -202,7 +200,7 @@ async def test_a_message_that_fails_alone_while_others_go_through_is_given_up_an
 
 @pytest.mark.behaviour("DL-03", "DL-04")
 @pytest.mark.parametrize(("refusal", "given_up"), [(Refused("no"), True), (RefusedHere("no"), False)])
-async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was_asked(
+async def test_a_refusal_shows_that_the_platform_works_only_if_the_platform_was_asked(
     store: Store, tmp_path: Path, refusal: Refused, given_up: bool
 ) -> None:
     clock, fake = ManualClock(), Failing()
@@ -225,7 +223,7 @@ async def test_what_is_refused_shows_that_the_platform_works_only_where_that_was
 
 
 @pytest.mark.behaviour("DL-04")
-async def test_a_short_burst_of_failures_holds_a_chat_for_seconds(store: Store, tmp_path: Path) -> None:
+async def test_a_short_burst_of_failures_delays_a_chat_by_seconds(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), Failing()
     async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = ""
@@ -238,7 +236,7 @@ async def test_a_short_burst_of_failures_holds_a_chat_for_seconds(store: Store, 
 
 
 @pytest.mark.behaviour("DL-04")
-async def test_a_burst_in_which_others_go_through_holds_a_chat_for_half_a_minute_at_most(
+async def test_failures_while_other_messages_succeed_delay_a_chat_by_at_most_half_a_minute(
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
@@ -256,9 +254,7 @@ async def test_a_burst_in_which_others_go_through_holds_a_chat_for_half_a_minute
 
 
 @pytest.mark.behaviour("DL-04", "DL-07")
-async def test_what_a_failing_platform_did_not_take_is_tried_at_once_when_somebody_is_heard(
-    store: Store, tmp_path: Path
-) -> None:
+async def test_channel_activity_retries_messages_of_a_failing_platform_at_once(store: Store, tmp_path: Path) -> None:
     clock, fake = ManualClock(), Failing()
     async with delivering(store, tmp_path, clock, fake):
         fake.fails_for = ""
@@ -271,7 +267,7 @@ async def test_what_a_failing_platform_did_not_take_is_tried_at_once_when_somebo
 
 
 @pytest.mark.behaviour("DL-03", "DL-04")
-async def test_a_message_on_which_its_platform_chokes_does_not_hold_its_chat_for_ever(
+async def test_a_message_that_breaks_its_platform_does_not_block_its_chat_for_ever(
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), Failing()
@@ -289,7 +285,7 @@ async def test_a_message_on_which_its_platform_chokes_does_not_hold_its_chat_for
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_what_an_operator_decided_is_done_at_once_also_after_the_disk_was_full(
+async def test_an_operators_decision_is_carried_out_at_once_also_after_a_full_disk(
     store: Store, tmp_path: Path
 ) -> None:
     clock, fake = ManualClock(), FakeChannel()

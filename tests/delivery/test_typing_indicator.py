@@ -1,4 +1,4 @@
-"""Typing is shown while a turn runs, where its messages came from, and never in the way of anything."""
+"""Typing is shown while a turn runs, in the chat of its messages, and delays nothing."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def person_wrote(bench: Bench, id: str, *, thread: str | None = None, kind
     await bench.wrote(put)
 
 
-async def test_a_quick_turn_shows_nothing(tmp_path: Path) -> None:
+async def test_a_quick_turn_shows_no_typing(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
@@ -46,7 +46,7 @@ async def test_a_quick_turn_shows_nothing(tmp_path: Path) -> None:
         assert fake.typing_addresses == []
 
 
-async def test_it_is_shown_in_the_thread_until_the_turn_ends(tmp_path: Path) -> None:
+async def test_typing_is_shown_in_the_thread_until_the_turn_ends(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(typing_every_s=3.0))
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1", thread="t7")
@@ -62,7 +62,7 @@ async def test_it_is_shown_in_the_thread_until_the_turn_ends(tmp_path: Path) -> 
         assert len(fake.typing_addresses) == 3
 
 
-async def test_an_answer_stops_it_even_before_the_turn_is_known_to_be_over(tmp_path: Path) -> None:
+async def test_an_answer_ends_typing_even_before_the_turn_is_known_to_be_over(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
@@ -78,7 +78,7 @@ async def test_an_answer_stops_it_even_before_the_turn_is_known_to_be_over(tmp_p
         assert len(fake.typing_addresses) == 1
 
 
-async def test_what_no_person_wrote_shows_nothing(tmp_path: Path) -> None:
+async def test_a_turn_without_a_persons_message_shows_no_typing(tmp_path: Path) -> None:
     fake = FakeChannel()
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "t1", kind=InKind.TASK)
@@ -89,7 +89,7 @@ async def test_what_no_person_wrote_shows_nothing(tmp_path: Path) -> None:
         assert fake.typing_addresses == []
 
 
-async def test_a_channel_that_hangs_over_it_keeps_no_message_waiting(tmp_path: Path) -> None:
+async def test_a_channel_that_hangs_while_typing_delays_no_message(tmp_path: Path) -> None:
     fake = FakeChannel()
     fake.should_hang_typing = True
     async with running(tmp_path, fake, ManualClock()) as bench:
@@ -102,7 +102,7 @@ async def test_a_channel_that_hangs_over_it_keeps_no_message_waiting(tmp_path: P
         await bench.settled(1)
 
 
-async def test_nobody_sees_it_for_longer_than_an_hour(tmp_path: Path) -> None:
+async def test_typing_is_shown_for_an_hour_at_most(tmp_path: Path) -> None:
     fake = FakeChannel(capabilities=Capabilities(typing_every_s=900.0))
     async with running(tmp_path, fake, ManualClock()) as bench:
         await person_wrote(bench, "m1")
@@ -116,7 +116,7 @@ async def test_nobody_sees_it_for_longer_than_an_hour(tmp_path: Path) -> None:
 
 
 class Shows(FakeChannel):
-    """A channel that shows what an agent is doing, too."""
+    """A channel that also shows what an agent is doing."""
 
     def __init__(self) -> None:
         super().__init__(capabilities=Capabilities(typing_every_s=1.0))
@@ -127,7 +127,7 @@ class Shows(FakeChannel):
         await self.typing(address)
 
 
-async def test_a_channel_that_can_is_told_what_is_being_done_and_for_how_long(tmp_path: Path) -> None:
+async def test_a_capable_channel_is_told_the_current_activity_and_its_duration(tmp_path: Path) -> None:
     shows = Shows()
     async with running(tmp_path, shows, ManualClock()) as bench:
         await person_wrote(bench, "m1")
@@ -146,7 +146,7 @@ async def test_a_channel_that_can_is_told_what_is_being_done_and_for_how_long(tm
 
 
 @pytest.mark.parametrize("since", ["", "yesterday", "0001-01-01T00:00:00.000000Z", "9999-12-31T23:59:59.999999Z"])
-def test_what_a_container_says_of_itself_may_be_anything(since: str) -> None:
+def test_a_runners_reported_activity_is_sanitized(since: str) -> None:
     now = datetime(2026, 3, 1, tzinfo=UTC)
     doing = RunnerProgress(claims=[], state={"tool": "\x1b]0;x" * 40, "tool_since": since}, highest_seq=0, since=now)
     work = parse_work(doing, now)

@@ -1,4 +1,4 @@
-"""Where a row of an agent may go: only where the host's own knowledge says."""
+"""Where a row of an agent may go: only where the host's own records allow."""
 
 from __future__ import annotations
 
@@ -39,34 +39,34 @@ def examined(row: MessageOut | MalformedRow, book: AddressBook = BOOK) -> Delive
     return entry
 
 
-def test_an_answer_goes_where_the_question_came_from() -> None:
+def test_an_answer_goes_to_the_chat_and_thread_of_its_question() -> None:
     entry = examined(replace(ROW, in_reply_to="m1"))
     assert (entry.platform_id, entry.thread_id, entry.reply_to) == ("c1", "t1", "p1")
     assert entry.status is DeliveryStatus.PENDING
 
 
-def test_what_answers_nothing_goes_to_the_sessions_own_chat() -> None:
+def test_a_message_that_answers_nothing_goes_to_the_sessions_own_chat() -> None:
     for in_reply_to in (None, "m-of-another-session"):
         entry = examined(replace(ROW, in_reply_to=in_reply_to))
         assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", None, DeliveryStatus.PENDING)
 
 
 @pytest.mark.behaviour("DL-01")
-def test_an_answer_to_a_chat_that_was_taken_out_of_the_session_goes_nowhere() -> None:
+def test_an_answer_to_a_chat_removed_from_the_session_is_dropped() -> None:
     entry = examined(replace(ROW, in_reply_to="m1"), AddressBook(by_name={"other": OTHER}, default=OTHER))
     assert entry.status is DeliveryStatus.DROPPED
     assert entry.reason == "the chat it answers is not one of the session's any more"
     assert entry.platform_id == ""
 
 
-def test_a_name_leads_to_its_chat_and_answers_nobody_there() -> None:
+def test_a_named_destination_goes_to_its_chat_without_a_reply() -> None:
     entry = examined(replace(ROW, destination="other", in_reply_to="m1"))
     assert (entry.queue.channel_type, entry.queue.instance, entry.platform_id) == ("other", "work", "c2")
     assert entry.reply_to is None
 
 
 @pytest.mark.parametrize(("thread_id", "reply_to"), [("t1", "p1"), (None, None)])
-def test_a_name_beside_what_is_answered_answers_it_if_it_is_from_there(
+def test_a_destination_that_names_the_answered_chat_keeps_the_reply(
     thread_id: str | None, reply_to: str | None
 ) -> None:
     book = AddressBook(by_name={"home": replace(HOME, thread_id=thread_id)}, default=HOME)
@@ -88,7 +88,7 @@ def test_a_name_beside_what_is_answered_answers_it_if_it_is_from_there(
         (MalformedRow(seq=5, problem="timestamp"), BOOK, "malformed: timestamp"),
     ],
 )
-def test_what_may_not_go_out_is_dropped_with_the_reason(
+def test_a_row_that_may_not_be_sent_is_dropped_with_the_reason(
     row: MessageOut | MalformedRow, book: AddressBook, reason: str
 ) -> None:
     entry = examined(row, book)
@@ -99,13 +99,13 @@ def test_what_may_not_go_out_is_dropped_with_the_reason(
     assert entry.seq == row.seq
 
 
-def test_a_row_for_later_waits_for_its_time() -> None:
+def test_a_scheduled_row_waits_for_its_time() -> None:
     later = NOW + timedelta(hours=1)
     assert examined(replace(ROW, deliver_after=later)).not_before == later
 
 
-def test_a_row_for_a_time_that_passed_before_it_was_written_is_refused_with_the_one_that_was_probably_meant() -> None:
-    """Its tool says so at once; the host holds other runners to it, too. One that waited with us is sent."""
+def test_a_row_scheduled_before_it_was_written_is_refused_with_the_likely_intended_time() -> None:
+    """The tool checks it at once; the host checks rows of other runners, too. A row that waited in the host is sent."""
     last_year = NOW - timedelta(days=365) + timedelta(hours=1)
     entry = validate(
         replace(ROW, deliver_after=last_year), session=SessionId("s"), book=BOOK, origins={"m1": ASKED}, now=NOW
@@ -122,29 +122,29 @@ REACTS = replace(ROW, kind="reaction", content=encode(ReactionOut(message=4, emo
 EDITS = replace(ROW, kind="edit", content=encode(EditOut(message=1, text="now")), destination="other")
 
 
-def about(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK) -> Delivery:
+def validate_change(row: MessageOut, numbered: dict[int, Origin], book: AddressBook = BOOK) -> Delivery:
     entry = validate(row, session=SessionId("s"), book=book, origins={}, now=NOW, origins_by_number=numbered)
     assert isinstance(entry, Delivery)
     return entry
 
 
 @pytest.mark.behaviour("DL-01", "DL-09")
-def test_a_reaction_goes_to_the_message_it_is_about_wherever_the_row_says() -> None:
-    entry = about(REACTS, {4: ASKED})
+def test_a_reaction_goes_to_the_chat_of_its_message_whatever_the_row_names() -> None:
+    entry = validate_change(REACTS, {4: ASKED})
     assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", "p1", DeliveryStatus.PENDING)
 
 
 @pytest.mark.behaviour("DL-01", "DL-09")
-def test_an_edit_goes_to_where_the_message_of_ours_went() -> None:
-    entry = about(EDITS, {1: HOME})
+def test_an_edit_goes_to_the_chat_of_the_edited_message() -> None:
+    entry = validate_change(EDITS, {1: HOME})
     assert (entry.platform_id, entry.reply_to, entry.status) == ("c1", None, DeliveryStatus.PENDING)
 
 
 @pytest.mark.behaviour("DL-01")
-def test_what_is_about_no_message_of_the_session_or_changes_a_persons_is_dropped() -> None:
-    assert about(EDITS, {}).reason == "there is no message 1 of this session to be found"
+def test_an_edit_or_reaction_without_a_suitable_target_is_dropped() -> None:
+    assert validate_change(EDITS, {}).reason == "there is no message 1 of this session to be found"
     elsewhere = AddressBook(by_name={"other": OTHER}, default=OTHER)
-    assert about(EDITS, {1: HOME}, elsewhere).status is DeliveryStatus.DROPPED
-    assert about(EDITS, {1: ASKED}).reason == "message 1 is not one of its own"
+    assert validate_change(EDITS, {1: HOME}, elsewhere).status is DeliveryStatus.DROPPED
+    assert validate_change(EDITS, {1: ASKED}).reason == "message 1 is not one of its own"
     blank = replace(REACTS, content=encode(ReactionOut(message=4, emoji=" ")))
-    assert about(blank, {4: ASKED}).reason == "it has no emoji"
+    assert validate_change(blank, {4: ASKED}).reason == "it has no emoji"

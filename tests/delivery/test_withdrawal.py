@@ -1,4 +1,4 @@
-"""What a session asked where it may not speak any more."""
+"""Questions of a session in a chat that it may no longer use."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def _statuses(world: World) -> list[QuestionStatus | None]:
 
 
 @pytest.mark.behaviour("AP-09", "DL-01")
-async def test_a_question_in_a_chat_that_was_taken_away_is_closed_and_others_stay_open(tmp_path: Path) -> None:
+async def test_a_question_in_a_removed_chat_is_closed_and_others_stay_open(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         elsewhere = await world.chat("c2")
         await ask(world, WHICH, seq=3, receipt=("p3",), chat="c2")
@@ -47,7 +47,7 @@ async def test_a_question_in_a_chat_that_was_taken_away_is_closed_and_others_sta
 
 
 @pytest.mark.behaviour("AP-09", "DL-01")
-async def test_a_question_where_the_session_may_still_speak_stays_open(tmp_path: Path) -> None:
+async def test_a_question_in_a_chat_still_open_to_the_session_stays_open(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [chat] = await messaging_groups.list_all(world.store)
         await _taken_away(world, chat)

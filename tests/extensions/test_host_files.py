@@ -1,4 +1,4 @@
-"""Files of an install that the host itself runs: actions and chat commands. What is wrong with one harms no other."""
+"""Installed files that the host itself runs: actions and chat commands. A problem in one does not affect others."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def of_host(name: str) -> str:
     return COMMAND.format(module="host_command", type="HostCommand", name=name, more="execute", example=example)
 
 
-async def test_actions_of_an_install_are_there_while_its_host_is(tmp_path: Path) -> None:
+async def test_installed_actions_are_registered_while_the_host_runs(tmp_path: Path) -> None:
     put(tmp_path / "actions", "own", ACTION.format(name="own.do"))
     before = set(actions.registered_actions())
     async with actions.extensions_loaded(tmp_path / "actions"):
@@ -60,7 +60,7 @@ async def test_actions_of_an_install_are_there_while_its_host_is(tmp_path: Path)
     assert set(actions.registered_actions()) == before
 
 
-async def test_an_action_that_cannot_be_used_is_logged_and_harms_no_other(tmp_path: Path) -> None:
+async def test_an_unusable_action_is_logged_and_does_not_affect_others(tmp_path: Path) -> None:
     folder, own = tmp_path / "actions", ACTION.format(name="own.do")
     before = dict(actions.registered_actions())
     put(folder, "a_good", own)
@@ -85,7 +85,7 @@ async def test_an_action_that_cannot_be_used_is_logged_and_harms_no_other(tmp_pa
 
 
 @pytest.mark.parametrize("source", [of_conversation, of_host], ids=["of a conversation", "of the host"])
-async def test_a_chat_command_takes_no_word_that_is_taken(tmp_path: Path, source: object) -> None:
+async def test_an_installed_chat_command_cannot_take_an_existing_name(tmp_path: Path, source: object) -> None:
     assert callable(source)
     folder = tmp_path / "chat_commands"
     put(folder, "a_own", source("own"))

@@ -1,4 +1,4 @@
-"""Providers as their files say what they are: found without running a line of them."""
+"""Providers as their headers declare them: found without importing them."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanohost.extensions.providers import UnsandboxedPolicy, find_provider, prov
 
 
 def put(root: Path, name: str, *lines: str) -> Path:
-    """A provider's file of which importing would fail."""
+    """A provider file that cannot be imported."""
     path = root / "providers" / f"{name}.py"
     path.parent.mkdir(exist_ok=True)
     header = ["# /// script", *(f"# {line}" for line in lines), "# ///"] if lines else []
@@ -25,7 +25,7 @@ def put(root: Path, name: str, *lines: str) -> Path:
 OURS = ("[tool.nanohost]", 'kind = "provider"', "api = 1")
 
 
-def test_the_host_finds_the_providers_that_the_runner_finds(tmp_path: Path) -> None:
+def test_host_and_runner_find_the_same_providers(tmp_path: Path) -> None:
     assert provider_names(tmp_path) == providers.provider_names() == ["claude", "demo", "scripted"]
     put(tmp_path, "parrot", *OURS)
     for name in ("_helper", "a.b", "Parrot", "9"):  # no module has such a name, or another system would mix it up
@@ -33,7 +33,7 @@ def test_the_host_finds_the_providers_that_the_runner_finds(tmp_path: Path) -> N
     assert provider_names(tmp_path) == ["claude", "demo", "parrot", "scripted"]
 
 
-def test_each_provider_that_there_is_says_whether_it_may_run_unsandboxed(tmp_path: Path) -> None:
+def test_each_shipped_provider_declares_whether_it_may_run_unsandboxed(tmp_path: Path) -> None:
     said = {name: find_provider(tmp_path, name).unsandboxed for name in provider_names(tmp_path)}
     assert said == {
         "claude": UnsandboxedPolicy.WITHOUT_TOOLS,
@@ -42,12 +42,12 @@ def test_each_provider_that_there_is_says_whether_it_may_run_unsandboxed(tmp_pat
     }
 
 
-def test_only_claude_asks_the_model_of_the_settings(tmp_path: Path) -> None:
+def test_only_claude_uses_the_configured_model(tmp_path: Path) -> None:
     assert [name for name in provider_names(tmp_path) if uses_gateway(tmp_path, name)] == ["claude"]
     assert not uses_gateway(tmp_path, "gone")
 
 
-def test_a_file_that_says_nothing_of_it_may_not_run_unsandboxed(tmp_path: Path) -> None:
+def test_a_provider_without_a_declaration_may_not_run_unsandboxed(tmp_path: Path) -> None:
     put(tmp_path, "parrot", "dependencies = ['seeds>=1']", *OURS)
     found = find_provider(tmp_path, "parrot")
     assert (found.unsandboxed, found.uses_gateway, found.dependencies) == (
@@ -70,7 +70,7 @@ def test_a_file_that_says_nothing_of_it_may_not_run_unsandboxed(tmp_path: Path) 
         ((*OURS[:2], "api = 2"), "written for provider API 2; this nanohost speaks 1", "update nanohost"),
     ],
 )
-def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
+def test_a_mistake_in_the_header_is_reported_with_the_file_and_the_remedy(
     tmp_path: Path, lines: tuple[str, ...], sentence: str, hint: str
 ) -> None:
     path = put(tmp_path, "parrot", *lines)
@@ -81,19 +81,19 @@ def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
     assert hint in raised.value.hint
 
 
-def test_a_provider_that_is_not_there_is_answered_with_those_that_are(tmp_path: Path) -> None:
+def test_an_unknown_provider_is_refused_with_the_known_ones(tmp_path: Path) -> None:
     with pytest.raises(ExtensionError, match="there is no provider 'parrot'") as raised:
         find_provider(tmp_path, "parrot")
     assert raised.value.hint == f"there is claude, demo, scripted; another one is a file in {tmp_path / 'providers'}"
 
 
-def test_no_file_of_an_install_takes_the_name_of_one_that_is_there(tmp_path: Path) -> None:
+def test_an_installed_provider_cannot_take_the_name_of_a_shipped_one(tmp_path: Path) -> None:
     path = put(tmp_path, "demo", *OURS)
     with pytest.raises(ExtensionError, match=f"the provider demo is in .* and {re.escape(str(path))}"):
         find_provider(tmp_path, "demo")
 
 
-def test_what_a_shipped_provider_needs_is_what_nanohost_is_installed_with(tmp_path: Path) -> None:
+def test_dependencies_of_shipped_providers_are_dependencies_of_nanohost(tmp_path: Path) -> None:
     project = tomllib.loads((Path(__file__).parents[2] / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     needed = {one for name in provider_names(tmp_path) for one in find_provider(tmp_path, name).dependencies}
     assert needed

@@ -19,7 +19,7 @@ async def host_env(request: pytest.FixtureRequest, tmp_path: Path) -> AsyncItera
 
 @pytest.fixture
 async def host_env_with_events(tmp_path: Path) -> AsyncIterator[HostTestEnv]:
-    """For what has nothing to do with how news travel: with file events only."""
+    """For behaviour that does not depend on how changes are noticed: with file events only."""
     stage = HostTestEnv(tmp_path)
     yield stage
     await stage.cleanup()

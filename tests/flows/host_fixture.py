@@ -1,4 +1,4 @@
-"""Where a flow test plays: one folder, one host after another in it, and no runner left when it is over."""
+"""The environment of a flow test: one folder, one host after another in it, and no runner left at the end."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from tests.support.invariants import assert_clean
 
 POLL_INTERVAL_S = 0.2
 NO_WATCHDOG_SETTINGS = {"heartbeat_limit_s": 1e9, "turn_limit_s": 1e9}
-"""For hosts whose clock is hasty: their runners' hearts beat in the machine's time."""
+"""For hosts with an accelerated clock: heartbeats of their runners are in real time."""
 
 
 class HostOptions(TypedDict, total=False):
-    """What a host is started with, beside the settings."""
+    """Options of a host beside the settings."""
 
     runtime: Runtime
     clock: Clock
@@ -39,7 +39,7 @@ class HostTestEnv:
         self._watch = watch
 
     def make_runtime(self, *, failures: int = 0) -> FailingRuntime:
-        """A runtime that fails as often as it is told, and remembers what it started."""
+        """A runtime that fails a given number of times, and records what it started."""
         return FailingRuntime(ProcessRuntime(install=install_id_for(self.root)), failures=failures)
 
     @asynccontextmanager
@@ -50,8 +50,7 @@ class HostTestEnv:
         should_verify_clean: bool = True,
         **options: Unpack[HostOptions],
     ) -> AsyncIterator[RunningHost]:
-        """A running host. Everything must come to rest before it stops, unless told that it is not
-        `should_verify_clean`."""
+        """A running host. Before it stops everything must be settled, unless `should_verify_clean` is False."""
         patience = NO_WATCHDOG_SETTINGS if isinstance(options.get("clock"), AcceleratedClock) else {}
         wanted = scripted_settings(
             **{"watch": self._watch, "poll_interval_s": POLL_INTERVAL_S, **patience, **(settings or {})}
@@ -62,7 +61,7 @@ class HostTestEnv:
                 await assert_clean(flow)
 
     async def cleanup(self) -> None:
-        """End the runners that a host has left alive."""
+        """Stop the runners that a host has left running."""
         runtime = ProcessRuntime(install=install_id_for(self.root))
         async with runtime.opened(_ignore):
             for container in await runtime.adopt():
@@ -70,4 +69,4 @@ class HostTestEnv:
 
 
 def _ignore(_: Container) -> None:
-    """Nobody wants to know."""
+    """Ignore the event."""

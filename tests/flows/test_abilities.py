@@ -1,4 +1,4 @@
-"""What people do besides writing reaches the agent: they press buttons, send files, react."""
+"""What people do besides writing reaches the agent: presses, files, reactions."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def able(host_env_with_events: HostTestEnv) -> FullFeatureChannel:
 
 
 async def ask(flow: RunningHost, able: FullFeatureChannel) -> SentMessage:
-    """The session's host asks something, in a thread; returns what people see of it."""
+    """Have the session send a question in a thread; returns it as people see it."""
     lane = DeliveryQueueKey((await flow.session()).id, *FAKE_CHANNEL, "c1")
     async with flow.host.store.transaction() as tx:
         entry = deliveries.Delivery(
@@ -49,7 +49,7 @@ async def ask(flow: RunningHost, able: FullFeatureChannel) -> SentMessage:
 
 
 async def outcomes(flow: RunningHost, count: int) -> list[tuple[str, str]]:
-    """What became of the presses, once so many are routed."""
+    """The outcomes of the presses, once so many are routed."""
     query = (
         "SELECT r.outcome, r.reason FROM routes r JOIN inbound_events e ON e.id = r.event_id"
         " WHERE e.event_kind = 'click' AND e.status = 'routed' ORDER BY e.id"
@@ -61,7 +61,7 @@ async def outcomes(flow: RunningHost, count: int) -> list[tuple[str, str]]:
 
 
 @pytest.mark.behaviour("DL-09", "RT-04")
-async def test_a_press_reaches_the_session_whose_card_it_was_in_the_agents_own_words(
+async def test_a_press_reaches_the_session_of_its_card_as_the_agents_own_label(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -78,7 +78,7 @@ async def test_a_press_reaches_the_session_whose_card_it_was_in_the_agents_own_w
 
 
 @pytest.mark.behaviour("RT-10")
-async def test_a_press_on_a_button_that_nobody_made_is_on_record_and_goes_nowhere(
+async def test_a_press_on_an_unknown_button_is_recorded_and_reaches_no_session(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -95,7 +95,7 @@ async def test_a_press_on_a_button_that_nobody_made_is_on_record_and_goes_nowher
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_is_there_when_the_agent_is_told_of_it(
+async def test_an_attached_file_exists_when_the_agent_reads_of_it(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     able.files = {"f1": b"hello"}
@@ -110,7 +110,7 @@ async def test_a_file_is_there_when_the_agent_is_told_of_it(
 
 
 @pytest.mark.behaviour("IN-06", "IN-07")
-async def test_order_is_kept_around_a_message_whose_file_takes_its_time(
+async def test_order_is_kept_around_a_message_whose_file_is_slow(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     able.files = {"f1": b"hello"}
@@ -151,7 +151,7 @@ async def test_edits_and_reactions_reach_the_agent_as_rows_about_the_message(
 
 
 @pytest.mark.behaviour("RT-11")
-async def test_the_agent_is_told_by_number_what_people_react_to_be_it_theirs_or_its_own(
+async def test_a_reaction_refers_by_number_to_the_message_of_a_person_or_the_agent(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     shows: Script = [

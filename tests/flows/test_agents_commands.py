@@ -1,4 +1,4 @@
-"""Commands of the agent's own that people type, through a whole host: an admin's reach it, and are answered by it."""
+"""Commands for the agent itself, through a whole host: an admin's reach it, and are answered."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ BOSS = Sender(handle="boss", name="Bo")
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_compact_of_an_admin_is_a_turn_of_its_own_and_is_answered(host_env_with_events: HostTestEnv) -> None:
+async def test_compact_from_an_admin_is_answered_in_a_turn_of_its_own(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         async with flow.host.store.transaction() as tx:

@@ -1,4 +1,4 @@
-"""Agents that have things done later, from the request to what people read."""
+"""Tasks of agents, from the request to what people read."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ async def tasks(flow: RunningHost) -> list[Task]:
     return await task_operations.list_open(flow.host.store, (await flow.session()).id)
 
 
-def rewrite(flow: RunningHost, *actions: Mapping[str, object]) -> None:
-    """From now on every message makes the agent do this."""
+def replace_script(flow: RunningHost, *actions: Mapping[str, object]) -> None:
+    """Replace the agent's script: every message makes it do this."""
     (flow.home.groups / "main" / "script.json").write_text(json.dumps([{"match": ".", "actions": list(actions)}]))
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_an_agent_reminds_when_it_said_it_would_and_once(host_env: HostTestEnv) -> None:
+async def test_a_reminder_of_an_agent_is_sent_once_at_its_time(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=[REMIND])
         await host_env.fake.person_writes("remind me")
@@ -44,7 +44,7 @@ async def test_an_agent_reminds_when_it_said_it_would_and_once(host_env: HostTes
     assert flow.texts()[1:] == ["echo: time is up"]
 
 
-async def test_the_demo_reminds_people(host_env_with_events: HostTestEnv) -> None:
+async def test_the_demo_provider_sends_reminders(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host({"provider": "demo"}) as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("remind me in 1s to drink water")
@@ -61,15 +61,17 @@ async def test_an_agent_lists_pauses_changes_and_cancels_its_tasks(host_env_with
         [task] = await tasks(flow)
         listing = {"tool": "list_tasks", "answer": "{result}"}
         for number, change in enumerate(({"change": "pause"}, {"change": "update", "prompt": "short report"}), 2):
-            rewrite(flow, {"tool": "change_task", "arguments": {"id": task.id, **change}, "answer": "{result}"})
+            replace_script(flow, {"tool": "change_task", "arguments": {"id": task.id, **change}, "answer": "{result}"})
             await host_env_with_events.fake.person_writes("change it")
             await host_env_with_events.fake.wait_for_sent(number)
         [changed] = await tasks(flow)
         assert (changed.status, changed.content) == (TaskStatus.PAUSED, "short report")
-        rewrite(flow, listing)
+        replace_script(flow, listing)
         await host_env_with_events.fake.person_writes("list")
         listed = (await host_env_with_events.fake.wait_for_sent(4))[-1].text
-        rewrite(flow, {"tool": "change_task", "arguments": {"id": task.id, "change": "cancel"}, "answer": "gone"})
+        replace_script(
+            flow, {"tool": "change_task", "arguments": {"id": task.id, "change": "cancel"}, "answer": "gone"}
+        )
         await host_env_with_events.fake.person_writes("cancel it")
         await host_env_with_events.fake.wait_for_sent(5)
         assert await tasks(flow) == []
@@ -78,7 +80,7 @@ async def test_an_agent_lists_pauses_changes_and_cancels_its_tasks(host_env_with
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_refused_request_comes_back_to_the_agent_and_people_hear_of_it(
+async def test_a_refused_request_is_reported_to_the_agent_and_the_chat(
     host_env_with_events: HostTestEnv,
 ) -> None:
     refused = {"match": "was refused", "actions": [{"answer": "I could not: {text}"}]}
@@ -93,7 +95,7 @@ async def test_a_refused_request_comes_back_to_the_agent_and_people_hear_of_it(
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_no_agent_reaches_the_tasks_of_another(host_env_with_events: HostTestEnv) -> None:
+async def test_an_agent_cannot_change_tasks_of_another(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": ".", "actions": [EVERY_DAY]}])
         await host_env_with_events.fake.person_writes("report daily")
@@ -109,7 +111,7 @@ async def test_no_agent_reaches_the_tasks_of_another(host_env_with_events: HostT
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_to_be_repeated_is_sent_without_the_agent(host_env_with_events: HostTestEnv) -> None:
+async def test_a_repeated_message_is_sent_without_running_the_agent(host_env_with_events: HostTestEnv) -> None:
     repeat = {"tool": "send_message", "arguments": {"text": "stand up", "cron": "0 9 * * *", "at": "in 1 s"}}
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": ".", "actions": [repeat]}])
@@ -122,7 +124,7 @@ async def test_a_message_to_be_repeated_is_sent_without_the_agent(host_env_with_
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_for_later_does_not_hold_up_the_answer(host_env_with_events: HostTestEnv) -> None:
+async def test_a_scheduled_message_does_not_delay_the_answer(host_env_with_events: HostTestEnv) -> None:
     later = {"tool": "send_message", "arguments": {"text": "later", "at": "in 1 s"}}
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=[{"match": ".", "actions": [later, {"answer": "now"}]}])

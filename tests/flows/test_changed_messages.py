@@ -1,4 +1,4 @@
-"""A message that people delete after they sent it, with real runners."""
+"""A message deleted after it was sent, with real runners."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ async def _with_owner(flow: RunningHost) -> None:
 
 
 @pytest.mark.behaviour("RT-14")
-async def test_what_was_deleted_while_it_waited_in_its_mailbox_is_not_answered(host_env: HostTestEnv) -> None:
+async def test_a_message_deleted_while_waiting_in_its_mailbox_is_not_answered(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await _with_owner(flow)
         await flow.wire()

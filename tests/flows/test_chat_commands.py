@@ -1,4 +1,4 @@
-"""What people type after a slash, with real runners: /stop, /clear, /status, /help, and a fresh container."""
+"""Chat commands with real runners: /stop, /clear, /status, /help, and messages for a fresh container."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ FAILS: Script = [{"match": "fails", "actions": [{"error": "transient"}]}]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(host_env: HostTestEnv) -> None:
+async def test_stop_ends_the_running_turn_and_its_queue_with_one_answer(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env.fake.person_writes("long one", message_id="q1")
@@ -39,14 +39,14 @@ async def test_stop_ends_the_running_turn_and_what_waits_and_says_so_once(host_e
         await host_env.fake.person_writes("/stop", message_id="stop")
         await host_env.fake.wait_for_sent(1)
         assert [(one.text, one.reply_to) for one in host_env.fake.sent] == [(STOPPED_TEXT, "stop")]
-        assert len(await flow.containers()) == 1  # it obeyed, so it goes on living
+        assert len(await flow.containers()) == 1  # it stopped the turn in time, so it keeps running
         await host_env.fake.person_writes("hi")
         await host_env.fake.wait_for_sent(2)
     assert flow.texts() == [STOPPED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one_for_the_next(
+async def test_stop_ends_a_turn_over_a_wake_message_and_leaves_one_for_the_next_container(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -56,7 +56,7 @@ async def test_stop_ends_a_turn_over_a_word_for_a_fresh_container_and_leaves_one
         await flow.run_command("agents restart", "main", message="a long one")
         await wait_for_claims(flow)
         session = await flow.session()
-        await flow.host.mailboxes.put(session, [_word("w2")])
+        await flow.host.mailboxes.put(session, [_wake_message("w2")])
         await host_env_with_events.fake.person_writes("/stop")
         await host_env_with_events.fake.wait_for_sent(2)
         with inbound_snapshot(flow.layout(session).inbound_db) as box:
@@ -85,7 +85,7 @@ async def test_the_same_stop_delivered_twice_is_answered_once(host_env_with_even
 
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("text", ["/stop", " /STOP  ", "/stop@the_bot", "/Stop\n"])
-async def test_stop_is_known_in_every_spelling_and_nothing_to_stop_is_said(
+async def test_stop_is_accepted_in_every_spelling_and_reports_when_nothing_runs(
     host_env_with_events: HostTestEnv, text: str
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -97,7 +97,7 @@ async def test_stop_is_known_in_every_spelling_and_nothing_to_stop_is_said(
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_is_to_be_tried_again_is_stopped_too(host_env_with_events: HostTestEnv) -> None:
+async def test_stop_also_closes_a_message_that_waits_for_a_retry(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=FAILS)
         await host_env_with_events.fake.person_writes("fails")
@@ -110,7 +110,7 @@ async def test_what_is_to_be_tried_again_is_stopped_too(host_env_with_events: Ho
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_runner_that_does_not_listen_is_ended_and_the_person_is_told(host_env_with_events: HostTestEnv) -> None:
+async def test_stop_ends_an_unresponsive_runner_and_is_answered(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("long one")
@@ -127,7 +127,9 @@ async def test_a_runner_that_does_not_listen_is_ended_and_the_person_is_told(hos
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_container_that_dies_after_the_stop_brings_nothing_back(host_env_with_events: HostTestEnv) -> None:
+async def test_a_container_crash_after_stop_does_not_restore_the_stopped_message(
+    host_env_with_events: HostTestEnv,
+) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("long one")
@@ -151,7 +153,7 @@ async def test_clear_forgets_the_conversation_while_a_container_runs(host_env_wi
         assert await conversation(flow) == "abc"
         await host_env_with_events.fake.person_writes("/clear")
         await host_env_with_events.fake.wait_for_sent(2)
-        await forgotten(flow)
+        await wait_for_no_conversation(flow)
         await host_env_with_events.fake.person_writes("hi")
         await host_env_with_events.fake.wait_for_sent(3)
     assert flow.texts() == ["noted", CLEARED_TEXT, "echo: hi"]
@@ -170,7 +172,7 @@ async def test_clear_during_a_turn_stops_it(host_env_with_events: HostTestEnv) -
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_clear_without_a_container_wakes_none_and_the_next_one_starts_afresh(
+async def test_clear_without_a_container_starts_none_and_the_next_begins_a_new_conversation(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -183,12 +185,12 @@ async def test_clear_without_a_container_wakes_none_and_the_next_one_starts_afre
         assert await flow.containers() == []
         await host_env_with_events.fake.person_writes("hi")
         await host_env_with_events.fake.wait_for_sent(3)
-        await forgotten(flow)
+        await wait_for_no_conversation(flow)
     assert flow.texts() == ["noted", CLEARED_TEXT, "echo: hi"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_status_says_what_is_done_since_when_and_what_waits(host_env_with_events: HostTestEnv) -> None:
+async def test_status_reports_the_current_turn_its_start_and_the_queue(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=WORKS)
         await host_env_with_events.fake.person_writes("/status")
@@ -205,7 +207,7 @@ async def test_status_says_what_is_done_since_when_and_what_waits(host_env_with_
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_help_lists_the_commands_and_starts_nothing(host_env_with_events: HostTestEnv) -> None:
+async def test_help_lists_the_commands_and_starts_no_container(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("/help")
@@ -216,7 +218,7 @@ async def test_help_lists_the_commands_and_starts_nothing(host_env_with_events: 
 
 
 @pytest.mark.behaviour("SE-13")
-async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_first_by_the_next(
+async def test_a_message_for_a_fresh_container_is_skipped_by_the_running_one_and_first_in_the_next(
     host_env: HostTestEnv,
 ) -> None:
     async with host_env.run_host() as flow:
@@ -224,7 +226,7 @@ async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_fi
         await host_env.fake.person_writes("one")
         await host_env.fake.wait_for_sent(1)
         session = await flow.session()
-        await flow.host.mailboxes.put(session, [_word("w1")])
+        await flow.host.mailboxes.put(session, [_wake_message("w1")])
         await host_env.fake.person_writes("two")
         await host_env.fake.wait_for_sent(2)
         with inbound_snapshot(flow.layout(session).inbound_db) as box:
@@ -241,8 +243,8 @@ async def test_a_row_for_a_fresh_container_is_not_seen_by_the_running_one_but_fi
         assert "w1" in turns[0].message_ids
 
 
-def _word(id: str) -> NewMessageIn:
-    """For a fresh container; it wakes none."""
+def _wake_message(id: str) -> NewMessageIn:
+    """A message for a fresh container, which starts none."""
     note = SystemIn(text="you were restarted")
     return NewMessageIn(
         id=id, kind=InKind.SYSTEM, timestamp=datetime.now(UTC), content=encode(note), on_wake=True, trigger=False
@@ -250,7 +252,7 @@ def _word(id: str) -> NewMessageIn:
 
 
 async def _backing_off(flow: RunningHost) -> Session:
-    """Wait until the only session's message failed and is to be tried again."""
+    """Wait until the only session's message failed and waits for a retry."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             for session in await flow.sessions():
@@ -260,14 +262,14 @@ async def _backing_off(flow: RunningHost) -> Session:
 
 
 async def conversation(flow: RunningHost) -> str | None:
-    """The conversation that the only session's runner would go on with."""
+    """The conversation that the only session's runner would resume."""
     with read_snapshot(flow.layout(await flow.session()).outbound_db, OUTBOUND) as db:
         found = db.execute("SELECT value FROM session_state WHERE key = 'conversation:scripted'").fetchone()
     return None if found is None else str(found["value"])
 
 
-async def forgotten(flow: RunningHost) -> None:
-    """Wait until there is none."""
+async def wait_for_no_conversation(flow: RunningHost) -> None:
+    """Wait until there is no conversation."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await conversation(flow) is not None:  # noqa: ASYNC110 - a file announces nothing
             await asyncio.sleep(0.01)

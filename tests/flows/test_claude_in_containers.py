@@ -43,7 +43,7 @@ ENGINES = [
 
 @pytest.fixture(params=ENGINES)
 async def runtime(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
-    """Each kind of container that there is here."""
+    """Each container runtime that is available."""
     if request.param is not None:
         request.getfixturevalue(request.param)
         image = await ensure_image(progress=lambda _: None)
@@ -106,7 +106,7 @@ async def test_claude_answers_from_its_container_through_the_gateway(
 
 
 def reads(asked: RecordedRequest) -> ToolUse:
-    """Have the agent read the file that came with the message."""
+    """Script the model to read the file that came with the message."""
     found = re.search(r"\[file: [^,]+, [^,]+, at (\S+)\]", asked.user_text)
     assert found is not None, asked.user_text
     return ToolUse("Read", {"file_path": found[1]})
@@ -115,7 +115,7 @@ def reads(asked: RecordedRequest) -> ToolUse:
 @pytest.mark.case("a scanned PDF of 3 MB read by the agent")
 @pytest.mark.case("a photo of 6 MB sent by a person")
 @pytest.mark.behaviour("IN-06", "RU-06")
-async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answered(
+async def test_a_scanned_pdf_and_a_photo_are_read_and_answered(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     able.files = {"letter": make_scanned_pdf(3_000_000), "photo": make_photo()}
@@ -134,7 +134,7 @@ async def test_a_scanned_pdf_and_a_photo_that_a_person_sends_are_read_and_answer
 
 
 @pytest.mark.behaviour("IN-06", "RU-06")
-async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
+async def test_the_largest_accepted_pdf_is_read_and_answered(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     able.files = {"book": make_scanned_pdf(20_000_000)}
@@ -148,7 +148,7 @@ async def test_the_largest_pdf_that_is_fetched_is_read_and_answered(
 
 
 @pytest.mark.behaviour("GW-01", "RU-06")
-async def test_two_pdfs_that_are_more_than_one_request_may_hold_are_read_and_answered(
+async def test_two_pdfs_too_large_for_one_request_are_read_and_answered(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     """The gateway refuses the request that holds both, and the command line shortens the conversation."""
@@ -166,7 +166,7 @@ async def test_two_pdfs_that_are_more_than_one_request_may_hold_are_read_and_ans
 
 @pytest.mark.case("a file of 1.3 MB written by the agent")
 @pytest.mark.behaviour("RU-06")
-async def test_an_agent_writes_a_file_of_more_than_a_mebibyte(
+async def test_an_agent_can_write_a_file_larger_than_a_mebibyte(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
     text = "A word.\n" * 162_500
@@ -196,7 +196,7 @@ def _is_not_begun_afresh(asked: RecordedRequest) -> bool:
 
 @pytest.mark.case("a history that the model refuses")
 @pytest.mark.parametrize("why", REFUSALS)
-async def test_a_spoiled_history_heals_in_one_message(
+async def test_a_history_that_the_api_refuses_is_reset_after_one_message(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path, why: str
 ) -> None:
     refusal, told = REFUSALS[why]
@@ -220,11 +220,11 @@ REACHING_OUT = "python3 -c 'import socket; socket.create_connection((\"192.0.2.1
 
 
 @pytest.mark.behaviour("RU-13", "RU-14")
-async def test_two_chats_of_an_agent_have_one_memory_and_no_network(
+async def test_two_chats_of_an_agent_share_memory_and_have_no_network(
     api: StubMessagesApi, able: FullFeatureChannel, runtime: Runtime, tmp_path: Path
 ) -> None:
-    """What is noted in one chat is known in the other, in the folder of their agent; neither is offered the web, and a
-    try of the shell finds no network, as the prompt says."""
+    """A note made in one chat is known in the other, because it is in their agent's folder; neither has web tools, and
+    a shell command finds no network, as the prompt says."""
     note = {"file_path": "/workspace/agent/memory/MEMORY.md", "content": "- Ada takes her tea green\n"}
     reaching = ToolUse("Bash", {"command": REACHING_OUT, "description": "Try the network"})
     api.replies.extend([ToolUse("Write", note), Text("noted"), reaching, Text("green")])

@@ -26,7 +26,7 @@ def pid_of(container: Container) -> int:
 
 
 @pytest.mark.behaviour("SE-02")
-async def test_a_second_host_on_the_same_folder_is_refused_and_the_first_goes_on(
+async def test_a_second_host_on_the_same_home_is_refused_and_the_first_continues(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -39,7 +39,7 @@ async def test_a_second_host_on_the_same_folder_is_refused_and_the_first_goes_on
 
 
 @pytest.mark.behaviour("SE-03", "SE-01")
-async def test_a_container_outlives_its_host_and_goes_on_with_the_next(host_env: HostTestEnv) -> None:
+async def test_a_container_outlives_its_host_and_is_adopted_by_the_next(host_env: HostTestEnv) -> None:
     runtime = host_env.make_runtime()
     async with host_env.run_host(runtime=runtime, keep_containers=True) as flow:
         await flow.wire()
@@ -59,8 +59,8 @@ async def test_a_container_outlives_its_host_and_goes_on_with_the_next(host_env:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_who_fills_the_disk_in_the_first_seconds_of_a_host_is_named(tmp_path: Path) -> None:
-    """What an adopted container writes at once is known from what was there before."""
+async def test_growth_in_the_first_seconds_of_a_host_is_attributed_to_its_agent(tmp_path: Path) -> None:
+    """The growth of an adopted container's folder is computed from its size at the start."""
     with mount_small_disk(tmp_path / "home", 40):
         stage = HostTestEnv(tmp_path / "home")
         async with stage.run_host(keep_containers=True) as flow:
@@ -79,7 +79,7 @@ async def test_who_fills_the_disk_in_the_first_seconds_of_a_host_is_named(tmp_pa
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_an_answer_that_was_made_while_no_host_ran_is_delivered_once(host_env: HostTestEnv) -> None:
+async def test_an_answer_written_while_the_host_was_down_is_delivered_once(host_env: HostTestEnv) -> None:
     async with host_env.run_host(should_verify_clean=False, keep_containers=True) as flow:
         await flow.wire(script=SLOW)
         await host_env.fake.person_writes("slow")
@@ -91,7 +91,7 @@ async def test_an_answer_that_was_made_while_no_host_ran_is_delivered_once(host_
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_a_container_that_died_while_no_host_ran_is_replaced(host_env: HostTestEnv) -> None:
+async def test_a_container_that_died_while_the_host_was_down_is_replaced(host_env: HostTestEnv) -> None:
     async with host_env.run_host(keep_containers=True) as flow:
         await flow.wire()
         await host_env.fake.person_writes("one")
@@ -105,7 +105,7 @@ async def test_a_container_that_died_while_no_host_ran_is_replaced(host_env: Hos
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_a_turn_that_is_stopped_with_its_host_is_done_by_the_next(host_env: HostTestEnv) -> None:
+async def test_a_turn_interrupted_by_a_stopping_host_is_completed_by_the_next(host_env: HostTestEnv) -> None:
     async with host_env.run_host(should_verify_clean=False) as flow:
         await flow.wire(script=SLOW)
         await host_env.fake.person_writes("slow")
@@ -118,7 +118,7 @@ async def test_a_turn_that_is_stopped_with_its_host_is_done_by_the_next(host_env
 
 
 @pytest.mark.behaviour("SE-04")
-async def test_with_room_for_one_container_four_sessions_are_all_answered(host_env: HostTestEnv) -> None:
+async def test_with_one_container_slot_four_sessions_are_all_answered(host_env: HostTestEnv) -> None:
     runtime = host_env.make_runtime()
     async with host_env.run_host({"max_containers": 1}, runtime=runtime) as flow:
         for chat in "abcd":
@@ -130,7 +130,7 @@ async def test_with_room_for_one_container_four_sessions_are_all_answered(host_e
 
 
 @pytest.mark.behaviour("SE-04")
-async def test_a_message_that_is_to_be_tried_in_a_minute_keeps_no_container_from_others(
+async def test_a_message_waiting_for_a_retry_takes_no_container_from_others(
     host_env_with_events: HostTestEnv,
 ) -> None:
     limited = [{"match": "", "actions": [{"error": "rate_limited", "retry_in_s": 60}]}]
@@ -169,7 +169,7 @@ async def test_a_container_is_not_idle_while_its_turn_runs(host_env_with_events:
 
 
 @pytest.mark.behaviour("SE-09")
-async def test_when_no_container_can_be_started_the_person_is_told_once_and_answered_later(
+async def test_a_failed_container_start_is_notified_once_and_the_message_answered_later(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host(
@@ -184,7 +184,7 @@ async def test_when_no_container_can_be_started_the_person_is_told_once_and_answ
 
 
 @pytest.mark.behaviour("SE-09", "RU-04")
-async def test_a_person_who_was_told_to_wait_is_told_how_it_ended_too(host_env_with_events: HostTestEnv) -> None:
+async def test_a_person_notified_of_a_delay_is_also_notified_of_the_failure(host_env_with_events: HostTestEnv) -> None:
     refuses = [{"match": "", "actions": [{"error": "permanent"}]}]
     async with host_env_with_events.run_host(runtime=host_env_with_events.make_runtime(failures=1)) as flow:
         await flow.wire(script=refuses)
@@ -195,7 +195,7 @@ async def test_a_person_who_was_told_to_wait_is_told_how_it_ended_too(host_env_w
 
 
 @pytest.mark.behaviour("SE-09", "OP-01")
-async def test_status_says_of_each_session_why_it_has_no_container(host_env_with_events: HostTestEnv) -> None:
+async def test_status_gives_the_reason_why_a_session_has_no_container(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host(
         runtime=host_env_with_events.make_runtime(failures=99), should_verify_clean=False
     ) as flow:
@@ -208,7 +208,7 @@ async def test_status_says_of_each_session_why_it_has_no_container(host_env_with
 
 
 @pytest.mark.behaviour("SE-09")
-async def test_one_session_without_a_container_keeps_no_other_waiting(host_env_with_events: HostTestEnv) -> None:
+async def test_a_session_whose_container_does_not_start_delays_no_other(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host(
         {"max_containers": 1}, runtime=host_env_with_events.make_runtime(failures=3), should_verify_clean=False
     ) as flow:
@@ -223,7 +223,7 @@ async def containers_of(flow: RunningHost) -> list[int]:
 
 
 @pytest.mark.behaviour("SE-01", "SE-07")
-async def test_a_container_that_is_killed_when_idle_is_replaced_for_the_next_message(host_env: HostTestEnv) -> None:
+async def test_an_idle_container_that_is_killed_is_replaced_for_the_next_message(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire()
         await host_env.fake.person_writes("one")

@@ -1,4 +1,4 @@
-"""What is only kept as context: files, edits, reactions, commands and threads that nobody woke an agent for."""
+"""Context: files, edits, reactions, commands and threads without engagement."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from tests.support.flow import RunningHost, run_host
 FILE = Attachment(ref="f1", name="plan.txt", media_type="text/plain", size=8)
 
 
-async def happens(
+async def emit(
     fake: FullFeatureChannel,
     text: str,
     *,
@@ -70,8 +70,8 @@ async def waiting(flow: RunningHost, number: int = 0) -> list[MessageIn]:
     return await flow.host.mailboxes.read_inbound(session, lambda box: list(box.due(datetime.now(UTC))))
 
 
-async def left(flow: RunningHost, *wanted: int) -> None:
-    """Until so many rows wait in the sessions' mailboxes: what was taken is closed after the answer."""
+async def wait_for_waiting_rows(flow: RunningHost, *wanted: int) -> None:
+    """Wait until so many rows wait in the sessions' mailboxes: claimed rows are closed after the answer."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             if tuple([len(await waiting(flow, number)) for number in range(len(wanted))]) == wanted:
@@ -80,18 +80,18 @@ async def left(flow: RunningHost, *wanted: int) -> None:
 
 
 @pytest.mark.behaviour("RT-05", "RT-06")
-async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_context_and_do_nothing(
+async def test_unaddressed_files_edits_reactions_and_commands_are_only_context(
     tmp_path: Path,
 ) -> None:
     fake = FullFeatureChannel()
     fake.files["f1"] = b"the plan"
     async with run_host(tmp_path, fake=fake) as flow:
         await wired(flow)
-        await happens(fake, "look at this", id="m1", files=[FILE])
-        await happens(fake, "look at that", id="e1", kind=EventKind.EDIT, to="m1")
-        await happens(fake, "👍", id="r1", kind=EventKind.REACTION, to="m1")
+        await emit(fake, "look at this", id="m1", files=[FILE])
+        await emit(fake, "look at that", id="e1", kind=EventKind.EDIT, to="m1")
+        await emit(fake, "👍", id="r1", kind=EventKind.REACTION, to="m1")
         for number, command in enumerate(("/stop", "/clear", "/compact", "/login", "/pause", "/status now")):
-            await happens(fake, command, id=f"c{number}")
+            await emit(fake, command, id=f"c{number}")
         await routed(flow)
         assert await flow.containers() == []
         assert flow.texts() == []
@@ -99,20 +99,20 @@ async def test_files_edits_reactions_and_commands_that_were_not_said_to_it_are_c
         assert [row.trigger for row in rows] == [False] * 8, "/login is for nobody's eyes"
         folder = flow.layout(await flow.session()).root
         assert [one.read_bytes() for one in folder.rglob("plan.txt")] == [b"the plan"]
-        await happens(fake, "what do you say?", id="m9", mentions=True)
+        await emit(fake, "what do you say?", id="m9", mentions=True)
         await fake.wait_for_sent(1)
-        await left(flow, 0)
+        await wait_for_waiting_rows(flow, 0)
     assert flow.texts() == ["echo: what do you say?"]
 
 
 @pytest.mark.behaviour("RT-05", "RT-06")
-async def test_context_of_one_thread_does_not_reach_another(tmp_path: Path) -> None:
+async def test_context_of_one_thread_does_not_reach_another_thread(tmp_path: Path) -> None:
     fake = FullFeatureChannel(capabilities=replace(FULL_CAPABILITIES, threads=True))
     async with run_host(tmp_path, fake=fake) as flow:
         await wired(flow, SessionMode.PER_THREAD)
-        await happens(fake, "in one", id="m1", thread="t1")
-        await happens(fake, "in two", id="m2", thread="t2")
-        await happens(fake, "speak", id="m3", thread="t2", mentions=True)
+        await emit(fake, "in one", id="m1", thread="t1")
+        await emit(fake, "in two", id="m2", thread="t2")
+        await emit(fake, "speak", id="m3", thread="t2", mentions=True)
         await fake.wait_for_sent(1)
-        await left(flow, 1, 0)
+        await wait_for_waiting_rows(flow, 1, 0)
     assert flow.texts() == ["echo: speak"]

@@ -1,4 +1,4 @@
-"""What people are told that the model cost, with Claude's own command line and the real gateway."""
+"""The reported costs, with the real claude program and the real gateway."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ LOCAL = Actor(id="local:root", name="root", is_local=True)
 
 
 class Spending:
-    """A session whose agent is Claude, and what the host has on record of it."""
+    """A session whose agent is Claude, and its recorded costs."""
 
     def __init__(self, store: Store, host: SessionHost, api: StubMessagesApi) -> None:
         self.store, self.host, self.api = store, host, api
@@ -43,7 +43,7 @@ class Spending:
         """The gateway records beside the stream."""
 
     async def turn(self, number: int, tokens: int, *, model: str = "claude-opus-5-5", dies: bool = False) -> str:
-        """One life of the runner with one turn. `dies`: its command line is killed when it has answered."""
+        """One life of the runner with one turn. `dies`: its claude process is killed after the answer."""
         self.api.replies.append(Text(HELLO, tokens=Tokens(input=tokens, output=0)))
         self.host.write_message(f"m{number}", f"question {number}")
         self.recorded.clear()
@@ -56,7 +56,7 @@ class Spending:
         return await self.told()
 
     async def told(self) -> str:
-        """Of the longest span that /cost tells of."""
+        """The longest period in the answer to /cost."""
         now = SystemClock().now()
         assert COMMAND.prefetch is not None
         seen = await COMMAND.prefetch(self.store.reports, now, UTC)
@@ -66,7 +66,7 @@ class Spending:
 
 
 def command_lines() -> list[int]:
-    """The command lines that are children of this process."""
+    """The claude processes that are children of this process."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [int(child) for child in children if "claude" in Path(f"/proc/{child}/cmdline").read_text()]
 
@@ -97,8 +97,8 @@ async def spending(tmp_path: Path, *, priced_as: str) -> AsyncIterator[Spending]
 
 
 @pytest.mark.case("costs after a killed container")
-async def test_the_sum_is_right_at_every_step_however_often_the_container_is_killed(tmp_path: Path) -> None:
-    """The running total of the command line begins at zero after a kill, and passes the old one in its first turn."""
+async def test_the_total_cost_is_right_at_every_step_however_often_the_container_is_killed(tmp_path: Path) -> None:
+    """The running total of the claude process begins at zero after a kill, and passes the old one in its first turn."""
     async with spending(tmp_path, priced_as=PRICED_HOST) as it:
         first = await it.turn(1, 100_000, dies=True)
         await wait_until(lambda: not command_lines())
@@ -120,7 +120,7 @@ async def test_the_sum_is_right_at_every_step_however_often_the_container_is_kil
         ("claude-opus-5-5", "localhost", "cost unknown"),
     ],
 )
-async def test_a_model_is_billed_by_its_own_price_or_by_none(
+async def test_a_model_is_billed_at_its_own_price_or_not_at_all(
     tmp_path: Path, model: str, priced_as: str, dollars: str
 ) -> None:
     async with spending(tmp_path, priced_as=priced_as) as it:

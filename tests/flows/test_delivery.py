@@ -1,4 +1,4 @@
-"""From the ledger to the platform: waiting for a channel, nothing twice, nobody waits for somebody else."""
+"""From the ledger to the platform: waiting for a channel, no duplicates, no chat waits for another."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class LosesItsConnection(FakeChannel):
 
 
 async def attempts(flow: RunningHost) -> list[str]:
-    """How each attempt ended, once none is under way."""
+    """The outcome of each attempt, once none is in progress."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             rows = await flow.host.store.fetch_all("SELECT outcome FROM delivery_attempts ORDER BY seq, number")
@@ -63,7 +63,7 @@ async def statuses(flow: RunningHost, wanted: list[str]) -> None:
 
 
 @pytest.mark.behaviour("DL-04", "DL-02")
-async def test_what_is_to_be_sent_waits_for_a_channel_that_is_down_and_is_sent_once(host_env: HostTestEnv) -> None:
+async def test_a_delivery_waits_for_a_channel_that_is_down_and_is_sent_once(host_env: HostTestEnv) -> None:
     host_env.fake.is_down = True
     async with host_env.run_host(clock=AcceleratedClock(200)) as flow:
         await flow.wire()
@@ -78,7 +78,7 @@ async def test_what_is_to_be_sent_waits_for_a_channel_that_is_down_and_is_sent_o
 
 
 @pytest.mark.behaviour("DL-03", "DL-04")
-async def test_a_channel_that_was_down_for_long_leaves_all_its_tries_to_what_comes_after(
+async def test_an_outage_of_a_channel_uses_no_attempts_of_later_failures(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.is_down = True
@@ -93,7 +93,7 @@ async def test_a_channel_that_was_down_for_long_leaves_all_its_tries_to_what_com
 
 
 @pytest.mark.behaviour("DL-04")
-async def test_what_is_to_be_sent_waits_for_a_channel_that_is_missing(host_env_with_events: HostTestEnv) -> None:
+async def test_a_delivery_waits_for_a_missing_channel(host_env_with_events: HostTestEnv) -> None:
     host_env_with_events.fake.is_down = True
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await flow.wire()
@@ -114,7 +114,7 @@ async def test_what_is_to_be_sent_waits_for_a_channel_that_is_missing(host_env_w
 
 
 @pytest.mark.behaviour("DL-07")
-async def test_a_chat_that_hangs_keeps_no_other_waiting(host_env_with_events: HostTestEnv) -> None:
+async def test_a_chat_that_hangs_delays_no_other(host_env_with_events: HostTestEnv) -> None:
     host_env_with_events.fake = slow = SlowChat("c1")
     async with host_env_with_events.run_host() as flow:
         for chat in ("c1", "c2"):
@@ -130,7 +130,7 @@ async def test_a_chat_that_hangs_keeps_no_other_waiting(host_env_with_events: Ho
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_host_that_was_killed_while_sending_sends_again_under_the_same_key(
+async def test_a_host_killed_while_sending_sends_again_with_the_same_key(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake = FakeChannel(capabilities=Capabilities(idempotent_send=True))
@@ -150,7 +150,7 @@ async def test_a_host_that_was_killed_while_sending_sends_again_under_the_same_k
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_send_that_a_channels_library_cancelled_is_tried_again(host_env_with_events: HostTestEnv) -> None:
+async def test_a_send_cancelled_by_the_channels_library_is_retried(host_env_with_events: HostTestEnv) -> None:
     host_env_with_events.fake = LosesItsConnection()
     async with host_env_with_events.run_host(clock=AcceleratedClock(200)) as flow:
         await flow.wire()
@@ -160,7 +160,7 @@ async def test_a_send_that_a_channels_library_cancelled_is_tried_again(host_env_
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_message_that_the_platform_refuses_is_dead_and_the_next_one_is_sent(
+async def test_a_message_that_the_platform_refuses_is_dead_and_the_next_is_sent(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.should_refuse = True
@@ -175,7 +175,7 @@ async def test_a_message_that_the_platform_refuses_is_dead_and_the_next_one_is_s
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_message_that_can_never_be_sent_is_given_up_after_six_tries_and_so_is_the_word_of_that(
+async def test_a_message_that_cannot_be_sent_is_dead_after_six_attempts_and_so_is_its_notice(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.ambiguous_without_effect = 100
@@ -188,10 +188,10 @@ async def test_a_message_that_can_never_be_sent_is_given_up_after_six_tries_and_
         assert await attempts(flow) == ["ambiguous"] * 12
 
 
-async def test_what_a_dead_container_said_last_is_delivered_though_the_host_died_before_it_looked(
+async def test_the_last_answer_of_a_dead_container_is_delivered_by_the_next_host(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    # Its runner is never idle: it would forget what was sent, as it may once the host has said that it is.
+    # The runner is never idle: it would prune what was sent, as it may once the host has recorded it.
     settings: dict[str, object] = {"poll_interval_s": 60}
     async with host_env_with_events.run_host(settings) as flow:
         await flow.wire()

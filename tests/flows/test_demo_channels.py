@@ -1,4 +1,4 @@
-"""What `make demo-channels` shows."""
+"""The output of `make demo-channels`."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SCRIPT = Path(__file__).parent.parent.parent / "scripts" / "demo_channels"
 
 
 @pytest.mark.behaviour("DL-07", "DL-09", "DL-10")
-async def test_one_agent_answers_on_every_platform_in_its_own_place() -> None:
+async def test_one_agent_answers_on_every_platform_in_the_chat_that_asked() -> None:
     script = await asyncio.create_subprocess_exec(
         sys.executable, SCRIPT, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE
     )

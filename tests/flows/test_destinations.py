@@ -1,4 +1,4 @@
-"""An agent sends to a chat that it does not talk in, exactly as long as an operator lets it."""
+"""An agent sends to a chat outside its session exactly as long as an operator allows it."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ async def create(flow: RunningHost) -> None:
 
 
 async def reasons(flow: RunningHost, count: int) -> list[str]:
-    """Why the host dropped what the agent wrote."""
+    """The reasons why the host dropped the agent's messages."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             rows = await flow.host.store.fetch_all(
@@ -36,7 +36,7 @@ async def reasons(flow: RunningHost, count: int) -> list[str]:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_running_agent_sends_to_a_destination_once_it_is_there(host_env: HostTestEnv) -> None:
+async def test_a_running_agent_can_use_a_destination_as_soon_as_it_is_created(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await host_env.fake.person_writes("tell them")
@@ -52,7 +52,7 @@ async def test_a_running_agent_sends_to_a_destination_once_it_is_there(host_env:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any_more(
+async def test_a_destination_deleted_during_a_turn_gets_no_further_messages(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -65,7 +65,7 @@ async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any
         unheard = CommandContext(
             home=flow.home, settings=host.foundation.settings, clock=host.clock, store=host.store, host=None
         )
-        await find_command("destinations delete").execute(unheard, FAMILY)  # the agent is not told, and tries
+        await find_command("destinations delete").execute(unheard, FAMILY)  # the agent does not know it, and tries
         (flow.home.groups / "main" / "go").touch()
         [reason] = await reasons(flow, 1)
     assert reason.startswith("there is no destination 'family'")
@@ -73,7 +73,7 @@ async def test_a_destination_that_is_taken_away_during_a_turn_is_not_sent_to_any
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_an_agent_is_told_that_a_destination_is_gone(host_env_with_events: HostTestEnv) -> None:
+async def test_an_agent_is_told_that_a_destination_was_deleted(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await create(flow)
@@ -91,7 +91,7 @@ async def test_an_agent_is_told_that_a_destination_is_gone(host_env_with_events:
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_a_destination_is_for_its_agent_group_alone(host_env_with_events: HostTestEnv) -> None:
+async def test_a_destination_belongs_to_one_agent_group(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=TOLD)
         await flow.ensure_group("work")
@@ -101,7 +101,7 @@ async def test_a_destination_is_for_its_agent_group_alone(host_env_with_events: 
     assert flow.texts("c2") == []
 
 
-async def test_a_group_that_calls_itself_like_a_destination_gets_nothing_that_was_meant_for_it(
+async def test_a_group_with_the_name_of_a_destination_gets_none_of_its_messages(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -125,21 +125,21 @@ LATER = [
 ]
 
 
-async def planned(flow: RunningHost) -> None:
-    """Wait until the host has taken over what is to be sent again and again, so all that came before it."""
+async def wait_for_recurring(flow: RunningHost) -> None:
+    """Wait until the host has recorded the recurring message, and so everything before it."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not await flow.run_command("tasks list"):  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(host_env_with_events: HostTestEnv) -> None:
+async def test_a_scheduled_message_to_a_deleted_destination_is_never_sent(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)
         await host_env_with_events.fake.person_writes("later")
         await host_env_with_events.fake.wait_for_sent(1)
-        await planned(flow)
+        await wait_for_recurring(flow)
         gone = await flow.run_command("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (1, 1)
         assert await flow.run_command("tasks list") == []
@@ -151,7 +151,7 @@ async def test_what_waits_for_a_destination_that_is_taken_away_is_never_sent(hos
 
 
 @pytest.mark.behaviour("DL-01")
-async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_tried_again(
+async def test_a_send_in_progress_to_a_deleted_destination_is_not_retried(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -168,14 +168,16 @@ async def test_what_is_being_sent_when_its_destination_is_taken_away_is_not_trie
     assert (flow.texts("c1"), flow.texts("c2")) == (["told"], [])
 
 
-async def test_what_waits_for_a_chat_that_has_another_name_stays(host_env_with_events: HostTestEnv) -> None:
+async def test_a_scheduled_message_survives_if_its_chat_has_another_destination_name(
+    host_env_with_events: HostTestEnv,
+) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire("c1", script=LATER)
         await create(flow)
         await flow.run_command("destinations create", "main", "smiths", channel="fake", chat="c2")
         await host_env_with_events.fake.person_writes("later")
         await host_env_with_events.fake.wait_for_sent(1)
-        await planned(flow)
+        await wait_for_recurring(flow)
         gone = await flow.run_command("destinations delete", "main", "family")
         assert (gone["messages"], gone["tasks"]) == (0, 0)
         gone = await flow.run_command("destinations delete", "main", "smiths")

@@ -1,4 +1,4 @@
-"""Extensions, each one file that is put into an install: a real host and a real runner take it from there."""
+"""Extensions, each one file of an install: a real host and a real runner load it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.port import Runtime
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.host_fixture import HostTestEnv
-from tests.flows.test_held_requests import DM, hosted, press, seen
+from tests.flows.test_held_requests import DM, hosted, press, wait_for_message
 from tests.support.container_engines import docker_engine, podman_engine, podman_image
 from tests.support.flow import FAKE_CHANNEL, SCRIPTED_HOST_SETTINGS, RunningHost, install_id_for, scripted_settings
 from tests.support.how_to import read_example
@@ -34,7 +34,7 @@ CONTAINER_LIMIT_S = 60.0
 
 
 def put(root: Path, name: str, source: str) -> Path:
-    """A file of an install."""
+    """Write a file of an install."""
     path = root / name
     path.parent.mkdir(exist_ok=True)
     path.write_text(source, encoding="utf-8")
@@ -42,7 +42,7 @@ def put(root: Path, name: str, source: str) -> Path:
 
 
 def configured(root: Path, sections: str = "", **host: str) -> Settings:
-    """What nanohost.toml of an install says: agents are scripted, and this."""
+    """Settings from the nanohost.toml of an install: scripted agents, and these lines."""
     values = SCRIPTED_HOST_SETTINGS | host
     lines = ["[host]", *(f"{name} = {json.dumps(value)}" for name, value in values.items()), sections]
     put(root, "nanohost.toml", "\n".join(lines))
@@ -67,7 +67,7 @@ async def test_a_provider_is_one_file_in_the_install(host_env_with_events: HostT
     ]
 )
 async def walls(request: pytest.FixtureRequest, tmp_path: Path) -> Runtime:
-    """Each runtime that shows a runner only what it is given."""
+    """Each runtime with isolation."""
     if request.param is not None:
         request.getfixturevalue(request.param)
         return DockerRuntime(install=install_id_for(tmp_path), image=await ensure_image(progress=lambda _: None))
@@ -92,10 +92,10 @@ def tried():
 
 
 @pytest.mark.behaviour("EX-01")
-async def test_a_runner_behind_walls_is_shown_a_providers_file_and_cannot_write_beside_it(
+async def test_a_sandboxed_runner_reads_a_providers_file_and_cannot_write_beside_it(
     host_env_with_events: HostTestEnv, walls: Runtime
 ) -> None:
-    """Here one that does not say that it may do without walls."""
+    """A provider that does not declare that it may run unsandboxed."""
     source = read_example("add-a-provider.md").replace('# unsandboxed = "always"\n', "")
     source = source.replace("{message.text}! {message.text}!", "{message.text} {tried()}") + WRITES
     put(host_env_with_events.root, "providers/parrot.py", source).parent.chmod(0o777)
@@ -120,7 +120,7 @@ async def test_a_tool_is_one_file_in_the_install(host_env_with_events: HostTestE
 
 
 @pytest.mark.behaviour("EX-03")
-async def test_a_tool_that_cannot_be_imported_harms_no_other(host_env_with_events: HostTestEnv) -> None:
+async def test_a_tool_that_cannot_be_imported_does_not_affect_others(host_env_with_events: HostTestEnv) -> None:
     put(host_env_with_events.root, "tools/broken.py", "import no_such_module")
     put(host_env_with_events.root, "tools/count_words.py", read_example("add-a-tool.md"))
     async with host_env_with_events.run_host() as flow:
@@ -139,15 +139,15 @@ ASKS_BY_TOOL = [TOLD, {"match": "", "actions": [{"tool": "rename", "arguments": 
 
 
 @pytest.mark.behaviour("EX-04")
-async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: Path) -> None:
+async def test_an_action_that_needs_approval_is_one_file_in_the_install(tmp_path: Path) -> None:
     put(tmp_path, "actions/rename.py", read_example("add-an-action.md"))
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=ASKS)
         await fake.person_writes("Ada")
-        card = await seen(fake, DM, card=True)
+        card = await wait_for_message(fake, DM, card=True)
         before = (await flow.ensure_group()).name
         await press(fake, card, "Allow")
-        told = await seen(fake, "c1", "told: ")
+        told = await wait_for_message(fake, "c1", "told: ")
         after = (await flow.ensure_group()).name
     assert "Be called `Ada`" in card.text
     assert (before, after) == ("main", "Ada")
@@ -155,13 +155,13 @@ async def test_an_action_that_needs_a_yes_is_one_file_in_the_install(tmp_path: P
 
 
 @pytest.mark.behaviour("EX-04")
-async def test_the_operator_may_forbid_an_action_that_a_tool_of_the_install_asks_for(tmp_path: Path) -> None:
+async def test_the_operator_may_deny_an_action_requested_by_an_installed_tool(tmp_path: Path) -> None:
     put(tmp_path, "actions/rename.py", read_example("add-an-action.md"))
     put(tmp_path, "tools/rename.py", read_example("add-an-action.md", 1))
     async with hosted(tmp_path, guard={"agent.rename": "deny"}) as (flow, fake):
         await flow.wire(script=ASKS_BY_TOOL)
         await fake.person_writes("Ada")
-        told = await seen(fake, "c1", "told: ")
+        told = await wait_for_message(fake, "c1", "told: ")
     assert "Your request agent.rename was refused" in told.text
 
 
@@ -216,7 +216,7 @@ async def test_a_runtime_is_one_file_in_the_install(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("EX-02")
-async def test_what_a_runtime_of_an_install_has_started_is_stopped_where_no_host_runs(tmp_path: Path) -> None:
+async def test_containers_of_an_installed_runtime_can_be_stopped_without_a_host(tmp_path: Path) -> None:
     put(tmp_path, "runtimes/patient.py", read_example("add-a-runtime.md"))
     home, fake = Home(tmp_path), FakeChannel()
     settings = scripted_settings(runtime="patient")

@@ -1,4 +1,4 @@
-"""A turn that fails when part of it has been said, and a model that cannot be asked, with everything real."""
+"""A turn that fails after it has sent something, and an unavailable model, with everything real."""
 
 from __future__ import annotations
 
@@ -18,20 +18,20 @@ SAYS = {"tool": "send_message", "arguments": {"text": "I am looking into it"}}
 SHOWN = [{"answer": "{prompt}"}]
 
 
-def breaks(how: dict[str, object]) -> Script:
-    """Says something and breaks when it is asked to do it; the second time it shows what it was told."""
+def script_that_breaks(how: dict[str, object]) -> Script:
+    """A script that sends something and fails at first; the second time it shows its prompt."""
     return [{"match": "please", "attempt": 1, "actions": [SAYS, how]}, {"match": "", "actions": SHOWN}]
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")
-async def test_a_turn_that_broke_after_it_said_something_is_told_what_it_said_be_it_delivered_or_not(
+async def test_a_retried_turn_is_told_what_its_failed_attempt_already_said(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    """A failed turn and a killed container; their words are delivered only after the next try began."""
+    """A failed turn and a killed container; their messages are delivered only after the retry began."""
     async with host_env_with_events.run_host() as flow:
         host_env_with_events.fake.is_down = True
-        await flow.wire("failed", "failed", script=breaks({"error": "transient"}))
-        await flow.wire("killed", "killed", script=breaks({"crash": True}))
+        await flow.wire("failed", "failed", script=script_that_breaks({"error": "transient"}))
+        await flow.wire("killed", "killed", script=script_that_breaks({"crash": True}))
         for chat in ("failed", "killed"):
             await host_env_with_events.fake.person_writes("please", chat=chat)
         await rows(flow, "SELECT seq FROM deliveries WHERE content LIKE '%already-sent%'", 2)
@@ -48,14 +48,14 @@ async def test_a_turn_that_broke_after_it_said_something_is_told_what_it_said_be
 
 
 async def rows(flow: RunningHost, query: str, count: int) -> None:
-    """Wait until a question to the central database has so many rows for an answer."""
+    """Wait until a query on the central database returns so many rows."""
     async with asyncio.timeout(scaled_timeout(PATIENCE_S)):
         while len(await flow.host.store.fetch_all(query)) != count:  # noqa: ASYNC110 - the database announces nothing
             await asyncio.sleep(0.02)
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and_all_is_answered_in_the_end(
+async def test_during_a_rate_limit_a_sender_is_notified_once_and_all_messages_are_answered_later(
     host_env_with_events: HostTestEnv,
 ) -> None:
     limited: Script = [{"match": "one", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 2}]}]
@@ -74,7 +74,7 @@ async def test_who_writes_again_while_the_model_is_limited_is_not_told_again_and
 
 
 @pytest.mark.behaviour("RU-04", "OP-01")
-async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until_one_goes_well(
+async def test_a_turn_that_fails_without_a_key_is_in_status_until_one_succeeds(
     host_env_with_events: HostTestEnv,
 ) -> None:
     keyless: Script = [{"match": "one", "actions": [{"error": "auth"}]}]
@@ -91,7 +91,7 @@ async def test_a_turn_that_fails_for_want_of_a_key_is_on_the_status_screen_until
 
 
 @pytest.mark.behaviour("RU-04", "SE-04")
-async def test_who_waits_too_long_for_a_container_is_told_once_and_answered_when_there_is_one(
+async def test_a_long_wait_for_a_container_is_notified_once_and_answered_afterwards(
     host_env_with_events: HostTestEnv,
 ) -> None:
     slow: Script = [{"match": "", "actions": [{"until_file": "go"}, {"answer": "done"}]}]

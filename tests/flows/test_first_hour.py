@@ -15,7 +15,7 @@ from tests.support.requirements import skip_or_fail
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("OP-20", "GW-08", "AC-01")
-def test_the_first_hour_in_the_tutorial_is_what_is_seen(tmp_path: Path) -> None:
+def test_the_tutorial_of_the_first_hour_matches_what_is_seen(tmp_path: Path) -> None:
     try:
         BubblewrapRuntime(install="first-hour").check()
     except RuntimeUnavailable as error:

@@ -1,4 +1,4 @@
-"""A home that an earlier build has filled, with rows in every table, is opened, verified and run by this one."""
+"""A home of an earlier build, with rows in every table, is opened, verified and run by this build."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ from tests.support.flow import run_host
 from tests.support.invariants import wait_until
 
 ARCHIVE = Path(__file__).parents[1] / "golden" / "home-015466f.tar.xz"
-"""Called after the commit that made it; written by scripts/golden_home."""
+"""Named after the commit that made it; written by scripts/golden_home."""
 BEFORE_ALL = datetime(2026, 1, 1, tzinfo=UTC)
 MANY = 1000
 
@@ -89,14 +89,14 @@ def layout(home: Home, session: Session) -> SessionLayout:
 
 
 def rows(home: Home) -> Counter[int]:
-    """How many tables have so many rows. Names are left out: a migration may give a table another one."""
+    """How many tables have so many rows. Names are left out: a migration may rename a table."""
     with closing(sqlite3.connect(home.database)) as database:
         names = database.execute("SELECT name FROM sqlite_schema WHERE type = 'table' AND name != 'schema_migrations'")
         counts = [database.execute(f'SELECT count(*) FROM "{name}"').fetchone()[0] for (name,) in names.fetchall()]
     return Counter(count for count in counts if count)
 
 
-async def test_no_row_of_an_earlier_build_is_lost_when_its_home_is_opened(home: Home) -> None:
+async def test_no_row_of_an_earlier_builds_home_is_lost_on_opening(home: Home) -> None:
     before = rows(home)
     async with open_home_store(home, durable=False):
         pass
@@ -104,7 +104,7 @@ async def test_no_row_of_an_earlier_build_is_lost_when_its_home_is_opened(home: 
     assert rows(home) >= before
 
 
-async def test_who_talks_where_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
+async def test_chats_users_and_roles_recorded_by_an_earlier_build_are_read(store: Store) -> None:
     groups = {one.folder: one for one in await agent_groups.list_all(store)}
     chats = {one.platform_id: one for one in await messaging_groups.list_all(store)}
     [wired] = await wirings.list_for_chat(store, chats["c1"].id)
@@ -130,7 +130,7 @@ async def test_who_talks_where_is_read_as_an_earlier_build_wrote_it(store: Store
     assert len(await codes.list_open(store)) == 1
 
 
-async def test_what_was_said_is_read_as_an_earlier_build_wrote_it(home: Home, store: Store) -> None:
+async def test_messages_recorded_by_an_earlier_build_are_read(home: Home, store: Store) -> None:
     main, cut = [await session_of(store, folder) for folder in ("main", "cut")]
     heard = await messages.latest(store.reports, chat=ChatKey("fake", "default", "c1"), since=None, limit=MANY)
     sent = await deliveries.latest(store.reports, status=None, session=main.id, limit=MANY)
@@ -153,7 +153,7 @@ async def test_what_was_said_is_read_as_an_earlier_build_wrote_it(home: Home, st
         assert [turn.outcome for turn in out.turns()].count(None) == 1
 
 
-async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
+async def test_decisions_recorded_by_an_earlier_build_are_read(store: Store) -> None:
     main, moved, limited = [await session_of(store, folder) for folder in ("main", "moved", "limited")]
     decided = await approvals.latest(store.reports, limit=MANY)
     [rule] = await rules.list_all(store.reports, limit=MANY)
@@ -190,20 +190,20 @@ async def test_what_people_decided_is_read_as_an_earlier_build_wrote_it(store: S
     assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.action for one in kept}
 
 
-async def test_what_it_cost_is_read_as_an_earlier_build_wrote_it(store: Store) -> None:
+async def test_costs_recorded_by_an_earlier_build_are_read(store: Store) -> None:
     totals = await model_calls.totals(store.reports)
     spent = await turn_costs.costs_since(store.reports, BEFORE_ALL)
     assert (totals["calls"], totals["unpriced"], totals["cost_usd"]) == (3, 1, 0.625)
     assert spent["main"].cost_usd > 0
 
 
-def test_verify_finds_a_home_of_an_earlier_build_clean(home: Home) -> None:
+def test_verify_finds_no_problem_in_an_earlier_builds_home(home: Home) -> None:
     command = (sys.executable, "-m", "nanohost.cli.main", "--home", str(home.root), "verify")
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout.splitlines()[:1], done.stderr) == (0, ["clean: 36 checks"], "")
 
 
-async def test_a_host_goes_on_where_an_earlier_build_was_paused(home: Home) -> None:
+async def test_a_paused_home_of_an_earlier_build_can_be_resumed(home: Home) -> None:
     fake = FullFeatureChannel()
     async with run_host(home.root, fake=fake, settings=load_settings(home.root, {})) as flow:
         assert "paused" in (await flow.status()).lower()
@@ -211,4 +211,4 @@ async def test_a_host_goes_on_where_an_earlier_build_was_paused(home: Home) -> N
         await wait_until(lambda: "echo: work" in flow.texts("c1"))
         await fake.person_writes("hello again", message_id="after")
         await wait_until(lambda: "echo: hello again" in flow.texts("c1"))
-    test_verify_finds_a_home_of_an_earlier_build_clean(home)
+    test_verify_finds_no_problem_in_an_earlier_builds_home(home)

@@ -1,4 +1,4 @@
-"""An agent asks for what needs a person's yes: from its tool to the card, the press, the effect and what it is told."""
+"""An agent's request that needs approval: from its tool to the card, the press, the effect and the report."""
 
 from __future__ import annotations
 
@@ -46,8 +46,8 @@ async def hosted(
         await assert_clean(flow)
 
 
-async def seen(fake: FullFeatureChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
-    """The latest message there with these words, or with buttons, once there is one."""
+async def wait_for_message(fake: FullFeatureChannel, chat: str, words: str = "", *, card: bool = False) -> SentMessage:
+    """Wait for a message there with this text, or with buttons; returns the latest."""
 
     def found() -> list[SentMessage]:
         there = [one for one in fake.sent if one.address.platform_id == chat and words in one.text]
@@ -65,19 +65,19 @@ async def press(fake: FullFeatureChannel, card: SentMessage, label: str) -> None
 
 
 @pytest.mark.behaviour("AP-02", "AP-05", "AP-07")
-async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_to_every_argument(
+async def test_a_held_task_request_is_created_once_its_owner_approved_every_argument(
     tmp_path: Path,
 ) -> None:
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
-        card = await seen(fake, DM, card=True)
+        card = await wait_for_message(fake, DM, card=True)
         assert "water the plants" in card.text
         assert "0 9 * * *" in card.text
         session = await flow.session()
         assert await task_operations.list_open(flow.host.store, session.id) == []
         await press(fake, card, "Allow once")
-        told = await seen(fake, "c1", "told: ")
+        told = await wait_for_message(fake, "c1", "told: ")
         [task] = await task_operations.list_open(flow.host.store, session.id)
         kept = await audit.latest(flow.host.store.reports, limit=10, action="tasks")
     assert (task.content, task.cron) == ("water the plants", "0 9 * * *")
@@ -87,18 +87,18 @@ async def test_a_task_that_the_operator_holds_is_there_when_its_owner_said_yes_t
 
 
 @pytest.mark.behaviour("AP-07")
-async def test_an_agent_hears_why_not(tmp_path: Path) -> None:
+async def test_an_agent_is_told_why_its_request_was_denied(tmp_path: Path) -> None:
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
-        await press(fake, await seen(fake, DM, card=True), "Deny")
-        told = await seen(fake, "c1", "told: ")
+        await press(fake, await wait_for_message(fake, DM, card=True), "Deny")
+        told = await wait_for_message(fake, "c1", "told: ")
         assert await task_operations.list_open(flow.host.store, (await flow.session()).id) == []
     assert told.text.startswith("told: Your request tasks.create was refused: a person denied it")
 
 
 @pytest.mark.behaviour("AP-01", "AP-05", "AP-07")
-async def test_an_agent_sends_to_another_chat_once_a_person_allowed_it_who_is_not_that_agents_admin_alone(
+async def test_a_message_to_another_chat_needs_approval_by_more_than_the_agents_admin(
     tmp_path: Path,
 ) -> None:
     ask = {"tool": "add_destination", "arguments": {"name": "family", "chat": "c9"}, "answer": "{result}"}
@@ -113,9 +113,9 @@ async def test_an_agent_sends_to_another_chat_once_a_person_allowed_it_who_is_no
             now = flow.host.clock.now()
             await roles.grant(tx, user_id="fake:adam", role=Role.ADMIN, agent_group=main.id, now=now)
         await fake.person_writes("tell the family")
-        assert await seen(fake, "c1", "Asked for.")
-        card = await seen(fake, DM, card=True)
+        assert await wait_for_message(fake, "c1", "Asked for.")
+        card = await wait_for_message(fake, DM, card=True)
         await press(fake, card, "Allow")
-        await seen(fake, "c9", "dinner is ready")
+        await wait_for_message(fake, "c9", "dinner is ready")
         assert not flow.texts("dm-adam")
     assert "c9" in card.text

@@ -1,4 +1,4 @@
-"""Files and rows that are not what they should be: one session suffers, with words; everything else goes on."""
+"""Invalid files and rows: one session fails with a reason; all others continue."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ from tests.support.invariants import wait_until
 BAD, GOOD = "bad", "good"
 
 
-async def begun(stage: HostTestEnv) -> SessionLayout:
-    """Two sessions that have been talked to, and no host: the layout of the one to spoil."""
+async def start_two_sessions(stage: HostTestEnv) -> SessionLayout:
+    """Two sessions after a conversation, without a host: the layout of the one to damage."""
     async with stage.run_host() as flow:
         for chat in (BAD, GOOD):
             await flow.wire(chat, chat)
@@ -30,13 +30,13 @@ async def begun(stage: HostTestEnv) -> SessionLayout:
 
 
 def lease(flow_home_database: os.PathLike[str], session: Session) -> None:
-    """As if the last host had been killed while the session's container ran."""
+    """Simulate a host that was killed while the session's container ran."""
     with closing(sqlite3.connect(flow_home_database)) as database, database:
         database.execute("UPDATE sessions SET lease = 'l-dead', runtime = 'process' WHERE id = ?", (session.id,))
 
 
 async def ledger(flow: RunningHost) -> dict[int, tuple[str, str]]:
-    """Status and reason by number, of the session that was spoiled."""
+    """Status and reason by number, of the damaged session."""
     session = await flow.session(BAD)
     rows = await flow.host.store.fetch_all(
         "SELECT seq, status, reason FROM deliveries WHERE session_id = ?", (session.id,)
@@ -46,7 +46,7 @@ async def ledger(flow: RunningHost) -> dict[int, tuple[str, str]]:
 
 @pytest.mark.behaviour("RT-03")
 @pytest.mark.parametrize("spoiler", CORRUPTIONS)
-async def test_a_spoiled_outbound_file_harms_its_own_session_alone(
+async def test_a_damaged_outbound_file_affects_its_own_session_only(
     host_env_with_events: HostTestEnv, spoiler: str
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -70,20 +70,20 @@ async def test_a_spoiled_outbound_file_harms_its_own_session_alone(
 
 @pytest.mark.behaviour("SE-08")
 @pytest.mark.parametrize("spoiler", RUNNER_STOPPING)
-async def test_who_waits_for_an_agent_that_cannot_even_begin_is_told_once(
+async def test_a_message_for_an_agent_that_cannot_start_is_notified_once(
     host_env_with_events: HostTestEnv, spoiler: str
 ) -> None:
-    CORRUPTIONS[spoiler](await begun(host_env_with_events))
+    CORRUPTIONS[spoiler](await start_two_sessions(host_env_with_events))
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await host_env_with_events.fake.person_writes("there?", chat=BAD)
         await wait_until(lambda: len(flow.texts(BAD)) == 2)
         assert "keep" in flow.texts(BAD)[1]
 
 
-async def test_bad_rows_are_dropped_on_record_and_good_ones_between_them_are_delivered(
+async def test_invalid_rows_are_dropped_on_record_and_valid_rows_between_them_are_delivered(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     long = encode(ChatOut(text="x" * (MAX_CONTENT_BYTES + 1)))
     insert_row(layout, 101, content="not json")
     insert_row(layout, 103, content="[1]")
@@ -112,10 +112,10 @@ async def test_bad_rows_are_dropped_on_record_and_good_ones_between_them_are_del
 
 
 @pytest.mark.parametrize("number", [10**30, 10**30 + 1, -1, 0])
-async def test_a_change_of_a_message_that_no_number_can_name_is_dropped_on_record(
+async def test_an_edit_or_reaction_with_an_impossible_message_number_is_dropped_on_record(
     host_env_with_events: HostTestEnv, number: int
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     insert_row(layout, 101, kind="edit", content=encode(EditOut(message=number, text="other words")))
     insert_row(layout, 103, kind="reaction", content=encode(ReactionOut(message=number, emoji="👍")))
     insert_row(layout, 105)
@@ -126,10 +126,10 @@ async def test_a_change_of_a_message_that_no_number_can_name_is_dropped_on_recor
 
 
 @pytest.mark.parametrize("seq", [2**63 - 1, 2**62 + 1])
-async def test_a_number_without_measure_harms_its_own_session_alone(
+async def test_an_out_of_range_sequence_number_affects_its_own_session_only(
     host_env_with_events: HostTestEnv, seq: int
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     insert_row(layout, seq)
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         for _ in range(2):
@@ -140,8 +140,8 @@ async def test_a_number_without_measure_harms_its_own_session_alone(
         assert {row[0] for row in rows} == {"written"}
 
 
-async def test_rows_that_come_without_end_do_not_keep_the_host_from_others(host_env_with_events: HostTestEnv) -> None:
-    layout = await begun(host_env_with_events)
+async def test_a_flood_of_rows_does_not_delay_other_sessions(host_env_with_events: HostTestEnv) -> None:
+    layout = await start_two_sessions(host_env_with_events)
     for seq in range(101, 1101, 2):
         insert_row(layout, seq, content="no")
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
@@ -153,10 +153,10 @@ async def test_rows_that_come_without_end_do_not_keep_the_host_from_others(host_
 
 
 @pytest.mark.behaviour("RU-12")
-async def test_a_mailbox_of_a_future_version_is_refused_with_words_and_others_go_on(
+async def test_a_mailbox_of_a_future_version_is_refused_with_a_reason_and_others_continue(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     with closing(sqlite3.connect(layout.inbound_db)) as database, database:
         database.execute(f"PRAGMA user_version = {FUTURE_VERSION}")
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
@@ -169,10 +169,10 @@ async def test_a_mailbox_of_a_future_version_is_refused_with_words_and_others_go
     assert flow.texts(BAD) == ["echo: hi"]
 
 
-async def test_a_session_that_is_due_and_whose_mailbox_is_junk_is_not_started_without_end(
+async def test_a_due_session_with_a_corrupt_mailbox_is_not_started_endlessly(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     layout.inbound_db.write_bytes(b"junk" * 2000)
     runtime = host_env_with_events.make_runtime()
     settings: dict[str, object] = {"sweep_interval_s": 0.02}
@@ -187,10 +187,10 @@ async def test_a_session_that_is_due_and_whose_mailbox_is_junk_is_not_started_wi
 
 
 @pytest.mark.skipif(os.getuid() == 0, reason="root can write anywhere")
-async def test_a_session_folder_that_cannot_be_written_makes_its_messages_wait(
+async def test_messages_wait_while_a_session_folder_is_not_writable(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    layout = await begun(host_env_with_events)
+    layout = await start_two_sessions(host_env_with_events)
     layout.in_dir.chmod(0o555)
     try:
         async with host_env_with_events.run_host(should_verify_clean=False) as flow:
@@ -203,7 +203,7 @@ async def test_a_session_folder_that_cannot_be_written_makes_its_messages_wait(
         layout.in_dir.chmod(0o755)
 
 
-async def test_junk_in_one_outbound_file_does_not_keep_the_host_from_stopping(
+async def test_a_corrupt_outbound_file_does_not_prevent_the_host_from_stopping(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:

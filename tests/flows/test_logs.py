@@ -1,4 +1,4 @@
-"""What the log says of messages, with everything real: when one comes, is routed, answered, sent; never its text."""
+"""Log lines about messages, with everything real: received, routed, answered, sent; never the text."""
 
 from __future__ import annotations
 
@@ -20,12 +20,12 @@ from nanohost.testing.fake_channel import PERSON, FakeChannel
 from nanohost.testing.manual_clock import START
 from tests.channels.everywhere import AllPlatforms, run_host
 from tests.flows.host_fixture import HostTestEnv
-from tests.flows.test_messages import becomes
+from tests.flows.test_messages import wait_for_status
 from tests.support.flow import RunningHost, Script
 
 Logs = Callable[..., io.StringIO]
 SECRET = "marzipan"
-"""In all that people write, and in all that the agent answers to it."""
+"""In every message of people and every answer of the agent."""
 SCRIPT: Script = [
     {"match": "fails", "actions": [{"error": "permanent"}]},
     {"match": "dies", "attempt": 1, "actions": [{"crash": True}]},
@@ -40,7 +40,7 @@ SCRIPT: Script = [
 
 @pytest.fixture
 def logs() -> Logs:
-    """Sends all logs where a test can read them."""
+    """Redirects all logs to a test."""
 
     def begin(asked: str) -> io.StringIO:
         written = io.StringIO()
@@ -50,19 +50,19 @@ def logs() -> Logs:
     return begin
 
 
-class Forgetful(FakeChannel):
-    """Has none of the files that people send."""
+class FailsToFetch(FakeChannel):
+    """Cannot fetch any file."""
 
     async def fetch(self, file: Attachment, into: Path, *, most_bytes: int) -> None:
         raise Refused("it is gone")
 
 
-def said(written: io.StringIO) -> list[dict[str, Any]]:
+def log_lines(written: io.StringIO) -> list[dict[str, Any]]:
     return [json.loads(line) for line in written.getvalue().splitlines()]
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs(
+async def test_a_repeated_platform_event_is_logged_at_debug_level(
     host_env_with_events: HostTestEnv, logs: Logs
 ) -> None:
     written = logs("json,debug")
@@ -70,24 +70,24 @@ async def test_a_message_that_a_platform_delivers_again_is_a_line_for_who_debugs
         await flow.wire()
         for _ in range(2):
             await host_env_with_events.fake.person_writes("hello", message_id="m-1")
-        await becomes(flow, "answered")
-    repeats = [line for line in said(written) if line["event"] == "message_duplicate"]
+        await wait_for_status(flow, "answered")
+    repeats = [line for line in log_lines(written) if line["event"] == "message_duplicate"]
     assert [(line["level"], line["chat"], line["message"]) for line in repeats] == [("debug", "c1", "m-1")]
-    assert len([line for line in said(written) if line["event"] == "message_received" and "user" in line]) == 1
+    assert len([line for line in log_lines(written) if line["event"] == "message_received" and "user" in line]) == 1
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(
+async def test_the_log_shows_when_a_message_is_received_routed_answered_and_sent(
     host_env_with_events: HostTestEnv, logs: Logs
 ) -> None:
     written = logs("json")
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("hello", message_id="m-1")
-        await becomes(flow, "answered")
+        await wait_for_status(flow, "answered")
         session = await flow.session()
-    lines = {line["event"]: line for line in said(written)}
-    order = [line["event"] for line in said(written) if line["event"].startswith(("message_", "turn_"))]
+    lines = {line["event"]: line for line in log_lines(written)}
+    order = [line["event"] for line in log_lines(written) if line["event"].startswith(("message_", "turn_"))]
     assert [event for event in order if event != "turn_completed"] == [
         "message_received",
         "message_routed",
@@ -108,7 +108,7 @@ async def test_the_log_says_when_a_message_comes_is_routed_answered_and_sent(
 
 
 async def many_things_happen(flow: RunningHost, fake: FakeChannel) -> None:
-    """People write in all the ways that end differently; their words are in all of it."""
+    """People write in all the ways that end differently; their text is in each of them."""
     for chat in ("c1", "fails", "dies", "lost", "card"):
         await flow.wire(chat, script=SCRIPT)
     await flow.wire("strict", unknown=UnknownSender.STRICT)
@@ -135,9 +135,9 @@ async def many_things_happen(flow: RunningHost, fake: FakeChannel) -> None:
         await fake.emit_event(event)
     fake.should_refuse = True
     await fake.person_writes(f"refused {SECRET}")
-    await becomes(flow, "undelivered", id=await _last(flow))
+    await wait_for_status(flow, "undelivered", id=await _last(flow))
     fake.should_refuse = False
-    await becomes(flow, "failed", id=1)
+    await wait_for_status(flow, "failed", id=1)
     [first, *_] = await flow.sessions()
     await flow.run_command("tasks create", session=first.id, prompt=SECRET, at="in 10m")
 
@@ -149,33 +149,33 @@ async def _last(flow: RunningHost) -> int:
 
 @pytest.mark.behaviour("OP-09")
 @pytest.mark.parametrize("asked", ["json", "json,debug"])
-async def test_what_people_write_is_in_the_log_at_debug_alone(tmp_path: Path, logs: Logs, asked: str) -> None:
+async def test_message_texts_are_logged_at_debug_level_only(tmp_path: Path, logs: Logs, asked: str) -> None:
     written = logs(asked)
     stage = HostTestEnv(tmp_path)
-    stage.fake = Forgetful()
+    stage.fake = FailsToFetch()
     async with stage.run_host(should_verify_clean=False) as flow:
         await many_things_happen(flow, stage.fake)
     await stage.cleanup()
     told = [line for line in written.getvalue().splitlines() if SECRET in line]
     assert bool(told) is ("debug" in asked)
     assert {json.loads(line)["level"] for line in told} <= {"debug"}
-    events = {line["event"] for line in said(written)}
+    events = {line["event"] for line in log_lines(written)}
     assert events >= {"message_received", "message_routed", "turn_failed", "delivery_failed", "attachment_fetch_failed"}
 
 
 @pytest.mark.behaviour("OP-09")
-async def test_the_log_says_the_same_while_every_platform_is_connected(tmp_path: Path, logs: Logs) -> None:
+async def test_log_events_are_the_same_with_every_platform_connected(tmp_path: Path, logs: Logs) -> None:
     """Their libraries set up loggers of their own."""
     written, world = logs("json"), AllPlatforms()
     async with run_host(tmp_path, world):
         await world.send_to_all("hello")
         await world.wait_until_read("echo: hello")
-    told = {(line["event"], line.get("channel")) for line in said(written)}
+    told = {(line["event"], line.get("channel")) for line in log_lines(written)}
     assert told >= {("message_received", name) for name in world.platforms}
 
 
-def test_what_order_is_kept_within_is_said_by_what_people_know_of_it() -> None:
-    """No log line has a class of ours in it."""
+def test_worker_keys_are_logged_as_channels_chats_and_sessions() -> None:
+    """No log line contains a class name."""
     assert str(ChatKey("telegram", "default", "-100:7")) == "telegram:default:-100:7"
     lane = DeliveryQueueKey(SessionId("s1"), "telegram", "work", "7")
     assert str(lane) == "s1 telegram:work:7"

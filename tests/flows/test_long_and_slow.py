@@ -15,7 +15,7 @@ SLOW = [{"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]}
 
 
 @pytest.mark.behaviour("DL-11")
-async def test_people_see_that_an_answer_is_being_made_until_it_is_there(host_env_with_events: HostTestEnv) -> None:
+async def test_typing_is_shown_until_the_answer_is_sent(host_env_with_events: HostTestEnv) -> None:
     host_env_with_events.fake = fake = FakeChannel(capabilities=Capabilities(threads=True, typing_every_s=1.0))
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=SLOW)
@@ -30,7 +30,7 @@ async def test_people_see_that_an_answer_is_being_made_until_it_is_there(host_en
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_a_long_answer_comes_in_parts_and_is_delivered_when_all_are_there(
+async def test_a_long_answer_is_split_and_delivered_once_all_parts_are_sent(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake = fake = FakeChannel(capabilities=Capabilities(text_limit=2_000))

@@ -1,4 +1,4 @@
-"""A host whose central database is lost ends in words, and none begins anew beside conversations without one."""
+"""A host whose central database is lost ends with a reason, and none starts beside sessions without a database."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.support.flow import run_host
 pytestmark = pytest.mark.behaviour("OP-05")
 
 
-async def test_a_host_whose_database_is_gone_ends_and_says_what_to_do(tmp_path: Path) -> None:
+async def test_a_host_whose_database_disappears_stops_and_says_what_to_do(tmp_path: Path) -> None:
     async with run_host(tmp_path, clock=AcceleratedClock(CHECK_INTERVAL_S), with_channel=False) as flow:
         flow.home.database.unlink()
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -25,7 +25,7 @@ async def test_a_host_whose_database_is_gone_ends_and_says_what_to_do(tmp_path: 
     assert "backups" in told.value.hint
 
 
-async def test_conversations_without_their_database_are_not_covered_up_by_an_empty_one(tmp_path: Path) -> None:
+async def test_sessions_without_their_database_are_refused_instead_of_a_new_database(tmp_path: Path) -> None:
     (tmp_path / "sessions" / "main" / "s1" / "in").mkdir(parents=True)
     with pytest.raises(StoreError, match="is gone") as told:
         async with run_host(tmp_path, with_channel=False):

@@ -1,4 +1,4 @@
-"""An event that is lost between its commit and its subscribers only delays: every stage looks when it starts."""
+"""An event lost between its commit and its subscribers only delays: every stage checks for work when it starts."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ NOW = SystemClock().now()
 
 
 async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
-    """What a host commits that is killed before anybody hears of it: a message of a person,
-    one of the host's own, a request of an agent (which is refused, and the agent told so), a task that is due."""
+    """Commit what a host would before it is killed: a message of a person, a host message, a request of an agent (which
+    is refused, and the agent told), a due task."""
     event = InboundEvent(platform_id="c1", platform_message_id="lost", sender=PERSON, text="lost", sent_at=NOW)
     await events.add(tx, ChatKey(*FAKE_CHANNEL, "c1"), event, now=NOW)
     await host_messages.enqueue(tx, HERE, ChatOut(text="said by the host"), out_id="h-lost", now=NOW)
@@ -62,7 +62,7 @@ async def _commit_one_of_each(tx: Transaction, session: Session) -> None:
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_what_was_committed_and_told_to_nobody_is_done_by_the_next_host(host_env: HostTestEnv) -> None:
+async def test_committed_work_without_an_event_is_done_by_the_next_host(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=ECHO)
         await host_env.fake.person_writes("first")

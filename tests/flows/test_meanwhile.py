@@ -1,4 +1,4 @@
-"""A pause in the middle of everything: what people do meanwhile is kept, and nobody waits without being told."""
+"""Events during a pause are kept, and every sender is told of the pause."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from nanohost.model import Role, UnknownSender
 from nanohost.scheduler import task_operations
 from nanohost.testing.fake_channel import PERSON
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.flows.test_held_requests import DM, OLGA, SCHEDULE, TOLD, hosted, press, seen
+from tests.flows.test_held_requests import DM, OLGA, SCHEDULE, TOLD, hosted, press, wait_for_message
 from tests.support.flow import RunningHost
 
 EVE = Sender(handle="eve", name="Eve")
@@ -25,7 +25,7 @@ ASKS = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments":
 
 
 async def owner(flow: RunningHost, text: str) -> str:
-    """What the owner is told for a command."""
+    """The answer to an owner's command."""
     before = len(flow.texts(OFFICE))
     await flow.fake.person_writes(text, chat=OFFICE, sender=OLGA)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -35,26 +35,26 @@ async def owner(flow: RunningHost, text: str) -> str:
 
 
 @pytest.mark.behaviour("SE-12", "AP-03")
-async def test_who_is_let_in_during_a_pause_is_told_of_it_and_answered_after_it(tmp_path: Path) -> None:
+async def test_a_sender_approved_during_a_pause_is_told_of_it_and_answered_after_it(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(unknown=UnknownSender.REQUEST_APPROVAL)
         assert (await owner(flow, "/pause")).startswith("Paused")
         await fake.person_writes("may I?", sender=EVE)
-        card = await seen(fake, OFFICE, card=True)
+        card = await wait_for_message(fake, OFFICE, card=True)
         await press(fake, card, card.buttons[0].label)
-        await seen(fake, "c1", PAUSED_TEXT)
+        await wait_for_message(fake, "c1", PAUSED_TEXT)
         assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_TEXT]
         assert (await owner(flow, "/resume")).startswith("Resumed")
-        await seen(fake, "c1", "echo: may I?")
+        await wait_for_message(fake, "c1", "echo: may I?")
         assert flow.texts("c1") == [APPROVAL_REQUESTED_TEXT, PAUSED_TEXT, "echo: may I?"]
 
 
 @pytest.mark.behaviour("SE-12", "AP-05")
-async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is_told(tmp_path: Path) -> None:
+async def test_a_request_approved_during_a_pause_is_carried_out_after_it(tmp_path: Path) -> None:
     async with hosted(tmp_path, guard={"tasks.create": "hold"}) as (flow, fake):
         await flow.wire(script=[TOLD, {"match": ".", "actions": [SCHEDULE]}])
         await fake.person_writes("plants, daily")
-        card = await seen(fake, DM, card=True)
+        card = await wait_for_message(fake, DM, card=True)
         await owner(flow, "/pause")
         await press(fake, card, "Allow once")
         session = await flow.session()
@@ -63,28 +63,28 @@ async def test_what_is_approved_during_a_pause_is_done_after_it_and_the_agent_is
                 pass
         assert await task_operations.list_open(flow.host.store, session.id) == []
         await owner(flow, "/resume")
-        await seen(fake, "c1", "told: ")
+        await wait_for_message(fake, "c1", "told: ")
         assert len(await task_operations.list_open(flow.host.store, session.id)) == 1
 
 
 @pytest.mark.behaviour("SE-12", "AP-09")
-async def test_a_question_that_waits_is_answered_during_a_pause_and_the_answer_counts_after_it(tmp_path: Path) -> None:
+async def test_a_question_can_be_answered_during_a_pause_and_the_answer_counts_after_it(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire(script=ASKS)
         await fake.person_writes("ask me")
-        card = await seen(fake, "c1", card=True)
+        card = await wait_for_message(fake, "c1", card=True)
         assert "1 container is being ended: main." in await owner(flow, "/pause")
         await fake.person_presses(card, card.buttons[1], sender=PERSON)
-        await seen(fake, "c1", PAUSED_TEXT)
+        await wait_for_message(fake, "c1", PAUSED_TEXT)
         await owner(flow, "/resume")
-        await seen(fake, "c1", "Blue</answer>")
-        await seen(fake, "c1", "Answered by Ann: Blue")
+        await wait_for_message(fake, "c1", "Blue</answer>")
+        await wait_for_message(fake, "c1", "Answered by Ann: Blue")
     assert flow.texts("c1").count('so: <answer from="Ann" id="4">Blue</answer>') == 1
     assert flow.texts("c1").count(PAUSED_TEXT) == 1
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tmp_path: Path) -> None:
+async def test_simultaneous_pauses_and_resumes_each_report_the_actual_state(tmp_path: Path) -> None:
     async with hosted(tmp_path) as (flow, fake):
         await flow.wire()
         async with flow.host.store.transaction() as tx:
@@ -111,4 +111,4 @@ async def test_of_many_who_pause_and_resume_at_once_each_is_told_what_is_true(tm
             assert sum(one.startswith(others) for one in said) == 5
         assert await paused.find(flow.host.store) is None
         await fake.person_writes("hello")
-        await seen(fake, "c1", "echo: hello")
+        await wait_for_message(fake, "c1", "echo: hello")

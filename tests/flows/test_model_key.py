@@ -1,4 +1,4 @@
-"""A key that the model's service refuses, with Claude's own command line and everything else real."""
+"""A key that the model's service refuses, with the real claude program and everything else real."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ def to_messages(_: RecordedRequest) -> bool:
 
 
 @pytest.mark.behaviour("GW-08", "RU-04")
-async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_type_to_the_owner_and_ends_by_success(
+async def test_a_revoked_key_is_explained_to_the_person_and_the_owner_until_a_turn_succeeds(
     tmp_path: Path,
 ) -> None:
-    """The key was good when the host started; the next answer that passes shows that it is good again."""
+    """The key was valid when the host started; the next successful answer shows that it is valid again."""
     async with StubMessagesApi(default=Text("hello")) as api:
         settings = make_settings(
             host={"provider": "claude", "timezone": "UTC", "durable": False},
@@ -66,7 +66,7 @@ async def test_a_key_that_is_revoked_is_said_plainly_to_the_person_with_what_to_
 
 
 async def is_owner(flow: RunningHost, name: str) -> None:
-    """An owner whom the host knows a direct chat of."""
+    """Add an owner with a known direct chat."""
     now = flow.host.clock.now()
     async with flow.host.store.transaction() as tx:
         await roles.grant(tx, user_id=f"fake:{name}", role=Role.OWNER, agent_group=None, now=now)

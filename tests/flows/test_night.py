@@ -1,4 +1,4 @@
-"""The night in docs/how-to/when-status-shows.md is what an operator sees."""
+"""The night in docs/how-to/when-status-shows.md matches what an operator sees."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tests.support.requirements import skip_or_fail
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("OP-01", "SE-06", "SE-09")
-def test_the_night_in_the_documentation_is_what_an_operator_sees(tmp_path: Path) -> None:
+def test_the_night_in_the_documentation_matches_what_an_operator_sees(tmp_path: Path) -> None:
     try:
         BubblewrapRuntime(install="night").check()
     except RuntimeUnavailable as error:

@@ -1,4 +1,4 @@
-"""An operator's word on messages that did not arrive takes effect at once, on the running host."""
+"""An operator's decision about undelivered messages takes effect at once, on the running host."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ASK: dict[str, object] = {"ambiguous": "ask"}
 
 
 @pytest.mark.behaviour("DL-03", "OP-01")
-async def test_a_refused_message_is_shown_in_status_and_is_sent_when_the_operator_says_so(
+async def test_a_refused_delivery_is_listed_in_status_and_sent_on_resend(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.should_refuse = True
@@ -45,7 +45,7 @@ async def test_a_refused_message_is_shown_in_status_and_is_sent_when_the_operato
 
 
 @pytest.mark.behaviour("DL-03", "DL-07")
-async def test_a_message_that_is_sent_again_does_not_wait_for_one_that_waits_longer(
+async def test_a_resent_delivery_does_not_wait_for_one_that_waits_longer(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.should_refuse = True
@@ -76,7 +76,7 @@ async def test_a_message_that_is_sent_again_does_not_wait_for_one_that_waits_lon
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_message_that_is_dropped_makes_way_for_the_next_one_at_once(host_env_with_events: HostTestEnv) -> None:
+async def test_dropping_a_delivery_sends_the_next_one_at_once(host_env_with_events: HostTestEnv) -> None:
     host_env_with_events.fake.rate_limited_after_s = 600
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
@@ -95,7 +95,7 @@ async def test_a_message_that_is_dropped_makes_way_for_the_next_one_at_once(host
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_may_have_been_sent_is_held_for_the_operator_and_holds_up_nothing(
+async def test_an_ambiguous_send_is_held_for_the_operator_and_delays_nothing(
     host_env_with_events: HostTestEnv,
 ) -> None:
     host_env_with_events.fake.ambiguous_after_effect = 1
@@ -117,7 +117,7 @@ async def test_what_may_have_been_sent_is_held_for_the_operator_and_holds_up_not
 
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize(("settings", "idempotent"), [({}, False), (ASK, True)], ids=["resend", "ask, idempotent"])
-async def test_what_may_have_been_sent_is_sent_again_where_nobody_has_to_be_asked(
+async def test_an_ambiguous_send_is_repeated_where_the_operator_is_not_to_be_asked(
     host_env_with_events: HostTestEnv, settings: dict[str, object], idempotent: bool
 ) -> None:
     host_env_with_events.fake = FakeChannel(capabilities=Capabilities(idempotent_send=idempotent))
@@ -133,7 +133,7 @@ async def test_what_may_have_been_sent_is_sent_again_where_nobody_has_to_be_aske
 @pytest.mark.parametrize(
     ("idempotent", "status", "sends"), [(False, "unknown", 1), (True, "sent", 2)], ids=["asks", "idempotent"]
 )
-async def test_what_was_being_sent_when_the_host_was_killed_is_asked_about_where_nobody_can_tell(
+async def test_a_send_interrupted_by_a_kill_is_held_where_repeating_it_could_duplicate(
     host_env_with_events: HostTestEnv, idempotent: bool, status: str, sends: int
 ) -> None:
     host_env_with_events.fake = FakeChannel(capabilities=Capabilities(idempotent_send=idempotent))
@@ -152,7 +152,7 @@ async def test_what_was_being_sent_when_the_host_was_killed_is_asked_about_where
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_revoked_key_pauses_the_channel_and_nothing_is_given_up(host_env_with_events: HostTestEnv) -> None:
+async def test_a_revoked_key_pauses_the_channel_and_no_message_is_given_up(host_env_with_events: HostTestEnv) -> None:
     host_env_with_events.fake.credentials_revoked = True
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
         await flow.wire()

@@ -1,4 +1,4 @@
-"""/pause and /resume, with real runners: what is cut, what waits, what is said; nothing is lost or repeated."""
+"""/pause and /resume, with real runners: what is interrupted, what waits, what is sent; nothing is lost or repeated."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ OWNER = Sender(handle="boss", name="Bea")
 BEN = Sender(handle="u2", name="Ben")
 OFFICE = "office"
 WORKS: Script = [{"match": "long", "attempt": 1, "actions": [{"hang": True}]}]
-"""The first run of a long one never ends; the second one is an echo."""
+"""The first run of a long one never ends; the second one echoes."""
 
 
 async def _with_owner(flow: RunningHost) -> None:
@@ -35,7 +35,7 @@ async def _with_owner(flow: RunningHost) -> None:
 
 
 async def _owner_says(stage: HostTestEnv, text: str, *, answers: int = 1) -> Sequence[str]:
-    """Returns what the owner is told, in a chat where no agent listens."""
+    """Returns the answers to the owner, in a chat without an agent."""
     before = len(_office(stage))
     await stage.fake.person_writes(text, chat=OFFICE, sender=OWNER)
     await wait_until(lambda: len(_office(stage)) >= before + answers)
@@ -53,7 +53,7 @@ def _office(stage: HostTestEnv) -> list[str]:
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(host_env: HostTestEnv) -> None:
+async def test_a_pause_interrupts_the_running_turn_and_everything_resumes_after_it(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
@@ -84,7 +84,7 @@ async def test_a_pause_cuts_the_running_turn_and_all_goes_on_after_it(host_env: 
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_runner_that_does_not_listen_is_ended_too(host_env_with_events: HostTestEnv) -> None:
+async def test_a_pause_also_ends_an_unresponsive_runner(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
@@ -99,8 +99,8 @@ async def test_a_runner_that_does_not_listen_is_ended_too(host_env_with_events: 
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_cut_turn_uses_up_no_try(host_env_with_events: HostTestEnv) -> None:
-    """Five pauses in a row are more than a message has tries."""
+async def test_a_turn_interrupted_by_a_pause_counts_no_attempt(host_env_with_events: HostTestEnv) -> None:
+    """Five pauses in a row are more than the attempts of a message."""
     script: Script = [{"match": "long", "attempt": n, "actions": [{"hang": True}]} for n in range(1, 7)]
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
@@ -116,7 +116,7 @@ async def test_a_cut_turn_uses_up_no_try(host_env_with_events: HostTestEnv) -> N
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_the_platform_has_is_settled_and_what_waits_is_sent_once_it_goes_on(
+async def test_a_send_in_progress_is_settled_during_a_pause_and_the_rest_is_sent_after_it(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -130,7 +130,7 @@ async def test_what_the_platform_has_is_settled_and_what_waits_is_sent_once_it_g
 
         await wait_until(lambda: flow.host.pause_service.current is not None)
         host_env_with_events.fake.release()
-        await host_env_with_events.fake.wait_for_sent(3)  # the one in flight, the answer, what was cut
+        await host_env_with_events.fake.wait_for_sent(3)  # the one in flight, the answer, the interrupted turns
         assert flow.texts("c1") == ["one"]
         [resumed] = await _owner_says(host_env_with_events, "/resume")
         assert resumed.endswith("1 message to send.")
@@ -140,7 +140,7 @@ async def test_what_the_platform_has_is_settled_and_what_waits_is_sent_once_it_g
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_after_it(
+async def test_a_pause_survives_a_restart_and_waiting_messages_are_answered_after_it(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host(keep_containers=True, should_verify_clean=False) as flow:
@@ -164,7 +164,7 @@ async def test_a_pause_outlives_the_host_and_what_came_meanwhile_is_answered_aft
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_status_and_stop_are_answered_while_all_is_paused(host_env_with_events: HostTestEnv) -> None:
+async def test_status_and_stop_are_answered_during_a_pause(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(script=WORKS)
@@ -178,7 +178,7 @@ async def test_status_and_stop_are_answered_while_all_is_paused(host_env_with_ev
 
 
 @pytest.mark.behaviour("SE-12", "AC-06")
-async def test_nobody_but_an_owner_pauses(host_env_with_events: HostTestEnv) -> None:
+async def test_only_an_owner_can_pause(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("/pause")
@@ -188,7 +188,7 @@ async def test_nobody_but_an_owner_pauses(host_env_with_events: HostTestEnv) -> 
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_pause_while_nobody_works_says_so(host_env_with_events: HostTestEnv) -> None:
+async def test_a_pause_while_nothing_runs_says_so(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         [said] = await _owner_says(host_env_with_events, "/pause")
@@ -202,7 +202,7 @@ async def test_a_pause_while_nobody_works_says_so(host_env_with_events: HostTest
 
 
 @pytest.mark.behaviour("SE-12", "AC-04")
-async def test_who_may_not_talk_here_is_not_told_of_the_pause(host_env_with_events: HostTestEnv) -> None:
+async def test_a_sender_who_may_not_talk_gets_no_pause_notice(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire(unknown=UnknownSender.STRICT)
@@ -216,7 +216,7 @@ async def test_who_may_not_talk_here_is_not_told_of_the_pause(host_env_with_even
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_who_could_not_be_told_of_a_pause_before_it_ended_is_not_told_of_it_later(
+async def test_a_pause_notice_that_could_not_be_sent_before_its_end_is_not_sent_later(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -240,7 +240,7 @@ async def test_who_could_not_be_told_of_a_pause_before_it_ended_is_not_told_of_i
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(host_env_with_events: HostTestEnv) -> None:
+async def test_help_lists_the_host_commands_that_the_person_may_use(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await _with_owner(flow)
         await flow.wire()
@@ -255,7 +255,7 @@ async def test_help_tells_each_of_the_hosts_commands_that_they_may_use(host_env_
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_in_a_group_a_command_of_the_host_needs_a_mention_and_no_agent_sees_it(
+async def test_a_host_command_in_a_group_needs_a_mention_and_reaches_no_agent(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -272,7 +272,7 @@ async def test_in_a_group_a_command_of_the_host_needs_a_mention_and_no_agent_see
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_turns_took_is_told(host_env_with_events: HostTestEnv) -> None:
+async def test_cost_reports_what_turns_have_used(host_env_with_events: HostTestEnv) -> None:
     script: Script = [
         {"match": "go", "actions": [{"usage": {"tokens_in": 10, "tokens_out": 5, "cost_usd": 0.5}}, {"answer": "done"}]}
     ]

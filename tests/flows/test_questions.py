@@ -1,4 +1,4 @@
-"""Agents ask, people answer: by a button, by typing, too late, two at once, and who may not."""
+"""Questions and answers: by a button, by typing, too late, two at once, and by people without access."""
 
 from __future__ import annotations
 
@@ -45,22 +45,22 @@ def able(host_env_with_events: HostTestEnv) -> FullFeatureChannel:
     return able
 
 
-async def asked(fake: FakeChannel, after: int = 0) -> SentMessage:
-    """Have the agent ask; what people see of it."""
+async def ask_question(fake: FakeChannel, after: int = 0) -> SentMessage:
+    """Have the agent ask; returns the question as people see it."""
     await fake.person_writes("ask me")
     return (await fake.wait_for_sent(after + 1))[-1]
 
 
 async def grant(flow: RunningHost, *senders: Sender) -> None:
-    """Make these members."""
+    """Make these users members."""
     async with flow.host.store.transaction() as tx:
         for sender in senders:
             user = f"fake:{sender.handle}"
             await roles.grant(tx, user_id=user, role=Role.MEMBER, agent_group=None, now=flow.host.clock.now())
 
 
-async def fate(flow: RunningHost, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
-    """What became of so many events of a kind."""
+async def event_statuses(flow: RunningHost, count: int, kind: str = "click") -> list[tuple[str, str | None]]:
+    """The statuses of so many events of a kind."""
     query = "SELECT status, reason FROM inbound_events WHERE event_kind = ? AND status != 'new' ORDER BY id"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while len(rows := await flow.host.store.fetch_all(query, (kind,))) < count:  # noqa: ASYNC110 - nobody announces it
@@ -76,12 +76,12 @@ async def answers(flow: RunningHost) -> list[ChatIn]:
     return [one for one in said if isinstance(one, ChatIn) and one.answers is not None]
 
 
-async def test_a_press_is_what_the_asking_call_returns_and_the_question_says_so_since(
+async def test_a_press_is_returned_to_the_asking_call_and_the_question_shows_the_answer(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         assert [button.label for button in card.buttons] == ["Red", "Light blue"]
         await able.person_presses(card, replace(card.buttons[1], label="lies"))
         *_, answer = await able.wait_for_sent(2)
@@ -92,7 +92,7 @@ async def test_a_press_is_what_the_asking_call_returns_and_the_question_says_so_
 
 
 @pytest.mark.parametrize("typed", ["2", "2.", "#2", " light   BLUE "])
-async def test_without_buttons_a_number_or_the_words_are_the_answer_and_need_no_mention(
+async def test_without_buttons_a_number_or_the_text_answers_without_a_mention(
     host_env_with_events: HostTestEnv, typed: str
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -107,12 +107,12 @@ async def test_without_buttons_a_number_or_the_words_are_the_answer_and_need_no_
         assert len(host_env_with_events.fake.sent) == 2, "where messages cannot be changed nothing is said about it"
 
 
-async def test_what_is_no_answer_is_an_ordinary_message_and_the_question_stays_open(
+async def test_a_text_that_matches_no_choice_is_an_ordinary_message_and_the_question_stays_open(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("3")
         await host_env_with_events.fake.person_writes("2")
         replies = await host_env_with_events.fake.wait_for_sent(3)
@@ -124,13 +124,13 @@ async def test_what_is_no_answer_is_an_ordinary_message_and_the_question_stays_o
 async def test_a_question_without_choices_is_answered_by_the_next_message(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS_FREELY)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("Rex, I think")
         *_, answer = await host_env_with_events.fake.wait_for_sent(2)
         assert answer.text == 'so: <answer from="Ann" id="4">Rex, I think</answer>'
 
 
-async def test_in_a_group_that_the_agent_does_not_listen_to_only_a_reply_or_a_mention_answers_in_free_words(
+async def test_in_a_group_without_engagement_only_a_reply_or_mention_answers_in_free_text(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -152,10 +152,10 @@ async def test_in_a_group_that_the_agent_does_not_listen_to_only_a_reply_or_a_me
         assert answer.text == 'so: <answer from="Bob" id="4">Rex</answer>'
 
 
-async def test_a_reply_to_the_question_answers_it_whatever_it_says(host_env_with_events: HostTestEnv) -> None:
+async def test_any_reply_to_the_question_answers_it(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
-        question = await asked(host_env_with_events.fake)
+        question = await ask_question(host_env_with_events.fake)
         reply = InboundEvent(
             platform_id="c1",
             platform_message_id="r1",
@@ -169,20 +169,20 @@ async def test_a_reply_to_the_question_answers_it_whatever_it_says(host_env_with
         assert answer.text == 'so: <answer from="Ann" id="4">neither of them</answer>'
 
 
-async def test_a_command_answers_nothing(host_env_with_events: HostTestEnv) -> None:
+async def test_a_command_answers_no_question(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS_FREELY)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("/stop")
         *_, stopped = await host_env_with_events.fake.wait_for_sent(2)
         assert "topped" in stopped.text
         assert await answers(flow) == []
 
 
-async def test_an_answer_that_comes_after_the_turn_is_a_message_that_wakes_the_agent(host_env: HostTestEnv) -> None:
+async def test_an_answer_after_the_turn_is_a_message_that_wakes_the_agent(host_env: HostTestEnv) -> None:
     async with host_env.run_host({"idle_timeout_s": 0.2}) as flow:
         await flow.wire(script=ONLY_ASKS)
-        await asked(host_env.fake)
+        await ask_question(host_env.fake)
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while await flow.containers():  # noqa: ASYNC110 - a process ends and tells nobody here
                 await asyncio.sleep(0.02)
@@ -193,19 +193,21 @@ async def test_an_answer_that_comes_after_the_turn_is_a_message_that_wakes_the_a
         assert len(await answers(flow)) == 1
 
 
-async def test_of_two_who_press_at_once_the_first_answers_and_the_other_is_told_once(
+async def test_of_two_simultaneous_presses_the_first_answers_and_the_second_is_notified_once(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         red, blue = card.buttons
         async with asyncio.TaskGroup() as both:
             both.create_task(able.person_presses(card, red))
             both.create_task(able.person_presses(card, blue, sender=BOB))
         await able.person_presses(card, blue, sender=BOB)
         await able.person_presses(card, red)
-        assert await fate(flow, 4) == [("routed", None)] + 3 * [("dropped", "the question is answered already")]
+        assert await event_statuses(flow, 4) == [("routed", None)] + 3 * [
+            ("dropped", "the question is answered already")
+        ]
         await able.wait_for_sent(3)
         assert sorted(flow.texts()) == [
             "Ann answered already: Red",
@@ -215,28 +217,28 @@ async def test_of_two_who_press_at_once_the_first_answers_and_the_other_is_told_
         assert len(await answers(flow)) == 1
 
 
-async def test_whoever_may_not_talk_to_the_agent_changes_nothing_by_pressing_and_is_told_once(
+async def test_a_press_by_somebody_without_access_changes_nothing_and_is_notified_once(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS, unknown=UnknownSender.STRICT)
         await grant(flow, PERSON)
-        card = await asked(able)
+        card = await ask_question(able)
         for _ in range(3):
             await able.person_presses(card, card.buttons[0], sender=EVE)
         await able.wait_for_sent(2)
-        assert {status for status, _ in await fate(flow, 3)} == {"dropped"}
+        assert {status for status, _ in await event_statuses(flow, 3)} == {"dropped"}
         await able.person_presses(card, card.buttons[1])
         *_, answer = await able.wait_for_sent(3)
         assert answer.text == 'so: <answer from="Ann" id="4">Light blue</answer>'
         assert flow.texts().count("Only people who may talk to the agent here can answer this.") == 1
 
 
-async def test_a_stranger_who_types_a_choice_is_a_stranger_who_writes(host_env_with_events: HostTestEnv) -> None:
+async def test_an_unknown_sender_who_types_a_choice_does_not_answer(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS, unknown=UnknownSender.STRICT)
         await grant(flow, PERSON)
-        await asked(host_env_with_events.fake)
+        await ask_question(host_env_with_events.fake)
         await host_env_with_events.fake.person_writes("1", sender=EVE)
         await host_env_with_events.fake.person_writes("2")
         *_, answer = await host_env_with_events.fake.wait_for_sent(2)
@@ -244,24 +246,20 @@ async def test_a_stranger_who_types_a_choice_is_a_stranger_who_writes(host_env_w
         assert [one.sender for one in await answers(flow)] == ["Ann"]
 
 
-async def test_a_button_that_nobody_made_answers_nothing(
-    host_env_with_events: HostTestEnv, able: FullFeatureChannel
-) -> None:
+async def test_a_forged_button_answers_no_question(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         await able.person_presses(card, replace(card.buttons[0], value=card.buttons[0].value[:-1] + "7"))
-        await fate(flow, 1)
+        await event_statuses(flow, 1)
         assert await answers(flow) == []
         assert len(able.sent) == 1
 
 
-async def test_a_fresh_conversation_closes_its_questions(
-    host_env_with_events: HostTestEnv, able: FullFeatureChannel
-) -> None:
+async def test_clear_closes_open_questions(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         await able.person_writes("/clear")
         await able.wait_for_sent(2)
         await able.person_presses(card, card.buttons[0])
@@ -272,12 +270,12 @@ async def test_a_fresh_conversation_closes_its_questions(
 
 @pytest.mark.case("a question that the platform gives up on later")
 @pytest.mark.behaviour("DL-16")
-async def test_a_question_that_the_platform_gives_up_on_later_is_waited_for_no_longer(host_env: HostTestEnv) -> None:
-    """As WhatsApp does outside of the 24-hour window, minutes after it took the message."""
+async def test_a_late_failure_of_a_question_ends_the_wait_for_its_answer(host_env: HostTestEnv) -> None:
+    """As on WhatsApp outside of the 24-hour window, minutes after the send."""
     host_env.fake = FakeChannel(capabilities=Capabilities(fails_later=True))
     async with host_env.run_host() as flow:
         await flow.wire(script=ASKS)
-        question = await asked(host_env.fake)
+        question = await ask_question(host_env.fake)
         await until(flow, "SELECT 1 FROM deliveries WHERE status = 'sent'")
         await flow.host.delivery.record_late_failure(
             FAKE_CHANNEL, key=question.key, platform_message_id=f"fake-{question.order}", reason="outside of the window"
@@ -287,7 +285,7 @@ async def test_a_question_that_the_platform_gives_up_on_later_is_waited_for_no_l
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_a_question_that_the_platform_refuses_is_waited_for_no_longer(host_env_with_events: HostTestEnv) -> None:
+async def test_a_question_that_the_platform_refuses_is_not_waited_for(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ASKS)
         host_env_with_events.fake.should_refuse = True
@@ -308,7 +306,7 @@ async def until(flow: RunningHost, query: str) -> None:
 async def test_a_question_is_closed_after_a_week(host_env_with_events: HostTestEnv, able: FullFeatureChannel) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONLY_ASKS)
-        card = await asked(able)
+        card = await ask_question(able)
         upkeep = Retention(store=flow.host.store, mailboxes=flow.host.mailboxes, clock=flow.host.clock, keep_days=0)
         await upkeep.run_once()
         await _age(flow, timedelta(days=6, hours=23))
@@ -324,7 +322,7 @@ async def test_a_question_is_closed_after_a_week(host_env_with_events: HostTestE
         await able.wait_for_sent(3)
 
 
-async def test_what_is_asked_in_another_chat_is_answered_there_and_reaches_whoever_asked(
+async def test_a_question_to_another_chat_is_answered_there_and_returned_to_the_asker(
     host_env_with_events: HostTestEnv, able: FullFeatureChannel
 ) -> None:
     rule = {**COLOURS, "to": "boss"}
@@ -348,7 +346,7 @@ async def test_what_is_asked_in_another_chat_is_answered_there_and_reaches_whoev
         )
 
 
-async def test_an_answer_in_a_chat_of_other_agents_goes_to_whoever_asked_alone(
+async def test_an_answer_in_a_chat_of_other_agents_reaches_only_the_asking_agent(
     host_env_with_events: HostTestEnv,
 ) -> None:
     script = [{"match": "^ask", "actions": [{"tool": "ask_user_question", "arguments": {**COLOURS, "to": "boss"}}]}]

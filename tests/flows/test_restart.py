@@ -1,4 +1,4 @@
-"""Containers that are replaced: by command, and because they were started with other settings."""
+"""Containers that are replaced: by command, and because their settings are outdated."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ async def eventually(true: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def replaced(flow: RunningHost, before: str | None) -> None:
-    """Wait until a fresh container runs in the place of that one."""
+    """Wait until another container runs."""
 
     async def fresh() -> bool:
         return await lease(flow) not in (None, before) and len(await flow.containers()) == 1
@@ -64,7 +64,9 @@ async def test_restart_lets_the_turn_end_and_starts_a_fresh_container(host_env: 
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_restart_now_runs_the_turn_again_without_a_lost_try(host_env_with_events: HostTestEnv) -> None:
+async def test_an_immediate_restart_repeats_the_turn_without_counting_an_attempt(
+    host_env_with_events: HostTestEnv,
+) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(script=ONCE)
         await host_env_with_events.fake.person_writes("long")
@@ -78,7 +80,7 @@ async def test_restart_now_runs_the_turn_again_without_a_lost_try(host_env_with_
 
 
 @pytest.mark.behaviour("SE-14", "SE-13")
-async def test_restart_with_a_message_tells_the_fresh_container_and_only_that(host_env: HostTestEnv) -> None:
+async def test_a_restart_message_is_read_by_the_fresh_container_only(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(script=SLOW)
         await host_env.fake.person_writes("slow")
@@ -109,7 +111,7 @@ async def test_restart_of_a_group_without_containers_starts_none(host_env_with_e
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_a_session_is_stopped_by_command_and_goes_on_with_the_next_message(
+async def test_a_session_stopped_by_command_continues_with_the_next_message(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -129,7 +131,7 @@ async def test_a_session_is_stopped_by_command_and_goes_on_with_the_next_message
 
 
 @pytest.mark.behaviour("SE-03")
-async def test_an_adopted_container_of_other_settings_ends_its_turn_and_the_next_has_the_new_ones(
+async def test_an_adopted_outdated_container_finishes_its_turn_and_its_successor_has_the_new_settings(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host(should_verify_clean=False, keep_containers=True) as flow:
@@ -151,8 +153,8 @@ async def test_an_adopted_container_of_other_settings_ends_its_turn_and_the_next
 
 
 @pytest.mark.behaviour("SE-14")
-async def test_a_session_folder_that_lost_its_empty_folders_and_its_fifo_gets_them_again(host_env: HostTestEnv) -> None:
-    """As a backup does that keeps files and nothing else."""
+async def test_a_session_folder_gets_lost_empty_folders_and_its_fifo_again(host_env: HostTestEnv) -> None:
+    """As after restoring a backup that keeps files only."""
     async with host_env.run_host() as flow:
         await flow.wire(script=[{"match": "", "actions": [{"answer": "heard {text}"}]}])
         await host_env.fake.person_writes("before")

@@ -29,7 +29,7 @@ async def test_a_message_is_answered_and_the_receipt_is_kept(host_env: HostTestE
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_the_platform_is_told_only_after_the_event_is_on_disk(
+async def test_an_event_is_acknowledged_only_after_it_is_committed(
     host_env_with_events: HostTestEnv, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async with host_env_with_events.run_host(should_verify_clean=False) as flow:
@@ -44,7 +44,7 @@ async def test_the_platform_is_told_only_after_the_event_is_on_disk(
                 await host_env_with_events.fake.person_writes("lost?", message_id="m-1")
         assert host_env_with_events.fake.acknowledged == []
         await host_env_with_events.fake.person_writes("lost?", message_id="m-1")
-        # A new host, before the old one could do anything: what was acknowledged is there.
+        # A new host, before the old one could do anything: acknowledged events are there.
         rows = await flow.host.store.fetch_all("SELECT platform_message_id FROM inbound_events")
     assert [row[0] for row in rows] == host_env_with_events.fake.acknowledged == ["m-1"]
 
@@ -78,7 +78,7 @@ async def test_the_order_of_a_chat_is_kept(host_env: HostTestEnv) -> None:
     [("a\ud800b\x00c", "echo: a?bc"), ("x" * MEGABYTE, "echo: xxx")],
     ids=["half a character", "a megabyte"],
 )
-async def test_whatever_a_person_writes_is_answered(host_env_with_events: HostTestEnv, text: str, shown: str) -> None:
+async def test_any_text_of_a_person_is_answered(host_env_with_events: HostTestEnv, text: str, shown: str) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes(text)
@@ -87,9 +87,7 @@ async def test_whatever_a_person_writes_is_answered(host_env_with_events: HostTe
 
 
 @pytest.mark.parametrize("field", ["platform_id", "platform_message_id", "thread_id", "handle", "refers_to"])
-async def test_an_event_with_an_id_that_cannot_be_kept_is_dropped_on_record(
-    host_env_with_events: HostTestEnv, field: str
-) -> None:
+async def test_an_event_with_an_invalid_id_is_dropped_on_record(host_env_with_events: HostTestEnv, field: str) -> None:
     bad = "bad\ud800"
     ids = {"platform_id": "c1", "platform_message_id": "m-bad", "thread_id": None, "refers_to": None} | {field: bad}
     handle = ids.pop("handle", "u1")
@@ -105,7 +103,7 @@ async def test_an_event_with_an_id_that_cannot_be_kept_is_dropped_on_record(
 
 
 @pytest.mark.behaviour("SE-01")
-async def test_fifty_messages_at_once_to_a_new_session_start_one_container(host_env: HostTestEnv) -> None:
+async def test_fifty_simultaneous_messages_to_a_new_session_start_one_container(host_env: HostTestEnv) -> None:
     runtime = host_env.make_runtime()
     async with host_env.run_host(runtime=runtime) as flow:
         await flow.wire()

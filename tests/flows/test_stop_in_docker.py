@@ -1,4 +1,4 @@
-"""/stop, where a runner is a container away."""
+"""/stop with the runner in a Docker container."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LIMIT_S = 60.0
 @pytest.mark.docker
 @pytest.mark.usefixtures("docker_engine")
 @pytest.mark.behaviour("SE-12")
-async def test_stop_reaches_a_container_and_it_goes_on_living(tmp_path: Path) -> None:
+async def test_stop_interrupts_a_turn_in_docker_and_keeps_the_container(tmp_path: Path) -> None:
     runtime = DockerRuntime(install=install_id_for(tmp_path), image=await ensure_image(progress=lambda _: None))
     async with run_host(tmp_path, runtime=runtime) as flow:
         await flow.wire(script=[{"match": "long", "actions": [{"hang": True}]}])

@@ -1,4 +1,4 @@
-"""Tasks in a running host: the agent does what is due, the chat reads it, the operator sees what became of it."""
+"""Tasks in a running host: the agent runs them, the chat reads the answer, the operator sees the outcome."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from nanohost.app import open_home_store
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.times import to_text
 from tests.flows.host_fixture import HostTestEnv
-from tests.flows.test_turns import fails
+from tests.flows.test_turns import failing_script
 from tests.support.flow import RunningHost
 
 COSTS = [{"match": "cost", "actions": [{"answer": "done: {text}"}, {"usage": {"tokens_in": 7, "cost_usd": 0.5}}]}]
 
 
-async def shown(flow: RunningHost, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
-    """The task as it is shown, once that fits."""
+async def wait_for_task(flow: RunningHost, task: str, fits: Callable[[Mapping[str, Any]], bool]) -> Mapping[str, Any]:
+    """The task as the command shows it, once it fulfils the condition."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             found: Mapping[str, Any] = await flow.run_command("tasks get", task)
@@ -35,14 +35,14 @@ def ended(count: int) -> Callable[[Mapping[str, Any]], bool]:
 
 
 async def greeted(stage: HostTestEnv, flow: RunningHost) -> None:
-    """There is a conversation."""
+    """Start a conversation."""
     await stage.fake.person_writes("hi")
     await stage.fake.wait_for_sent(1)
     stage.fake.sent.clear()
 
 
 @pytest.mark.behaviour("TK-01", "TK-02", "TK-05", "TK-06")
-async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_came_from(
+async def test_a_one_time_task_runs_at_its_time_and_answers_in_its_chat(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -51,7 +51,7 @@ async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_c
         made = await flow.run_command("tasks create", group="main", prompt="what does it cost", at="in 1s")
         assert flow.texts() == []
         await host_env_with_events.fake.wait_for_sent(1)
-        done = await shown(flow, made["id"], lambda task: task["runs"][0]["ended"] is not None)
+        done = await wait_for_task(flow, made["id"], lambda task: task["runs"][0]["ended"] is not None)
         assert done["status"] == "done"
         [run] = done["runs"]
         assert (run["outcome"], run["cost_usd"], run["tokens"]) == ("completed", 0.5, 7)
@@ -60,7 +60,7 @@ async def test_a_task_for_once_is_done_at_its_time_and_answered_in_the_chat_it_c
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: HostTestEnv) -> None:
+async def test_a_recurring_task_can_be_run_outside_its_schedule(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await greeted(host_env_with_events, flow)
@@ -68,7 +68,7 @@ async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: Hos
         for number in (1, 2):
             await flow.run_command("tasks run", made["id"])
             await host_env_with_events.fake.wait_for_sent(number)
-            await shown(flow, made["id"], ended(number))
+            await wait_for_task(flow, made["id"], ended(number))
         task = await flow.run_command("tasks get", made["id"])
         assert (task["status"], len(task["runs"])) == ("active", 2)
         assert task["next_due"].endswith("-01-01T00:00:00+00:00")
@@ -76,17 +76,17 @@ async def test_a_series_can_be_run_beside_its_schedule(host_env_with_events: Hos
 
 
 @pytest.mark.behaviour("TK-04", "TK-06")
-async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_go_on(
+async def test_a_recurring_task_that_fails_three_times_is_paused_and_the_chat_is_told_how_to_resume_it(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await greeted(host_env_with_events, flow)
-        await flow.ensure_group(script=fails("permanent"))
+        await flow.ensure_group(script=failing_script("permanent"))
         made = await flow.run_command("tasks create", group="main", prompt="look", cron="0 0 1 1 *")
         for number in (1, 2, 3):
             await flow.run_command("tasks run", made["id"])
-            failed = await shown(flow, made["id"], ended(number))
+            failed = await wait_for_task(flow, made["id"], ended(number))
             assert failed["failures_in_a_row"] == number
         assert failed["status"] == "paused"
         assert {run["outcome"] for run in failed["runs"]} == {"failed"}
@@ -97,12 +97,12 @@ async def test_a_series_that_fails_three_times_is_paused_and_the_chat_is_told_ho
         resumed = await flow.run_command("tasks resume", made["id"])
         assert resumed["status"] == "active"
         await flow.run_command("tasks run", made["id"])
-        good = await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
+        good = await wait_for_task(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
         assert good["failures_in_a_row"] == 0
 
 
 @pytest.mark.behaviour("TK-02", "TK-03")
-async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(host_env_with_events: HostTestEnv) -> None:
+async def test_a_task_due_while_the_host_was_down_runs_at_the_next_start(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await greeted(host_env_with_events, flow)
@@ -111,5 +111,5 @@ async def test_a_task_that_fell_due_while_no_host_ran_is_done_when_one_does(host
         await tx.execute("UPDATE tasks SET next_due = ?", (to_text(flow.host.clock.now() - timedelta(hours=2)),))
     async with host_env_with_events.run_host() as flow:
         await host_env_with_events.fake.wait_for_sent(1)
-        await shown(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
+        await wait_for_task(flow, made["id"], lambda task: task["runs"][0]["outcome"] == "completed")
     assert flow.texts() == ["echo: look"]

@@ -1,4 +1,4 @@
-"""How a turn ends, and what the people hear of it: answered, tried again, or given up with words."""
+"""How a turn ends, and what people read: answered, retried, or failed with a notice."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ CRASHES_AFTER_A_TOOL: Script = [
 ]
 
 
-def fails(error: str, *, once: bool = False, **more: object) -> Script:
+def failing_script(error: str, *, once: bool = False, **more: object) -> Script:
     return [{"match": "", **({"attempt": 1} if once else {}), "actions": [{"error": error, **more}]}]
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_a_message_that_comes_during_a_turn_joins_it(host_env: HostTestEnv) -> None:
+async def test_a_message_during_a_turn_joins_it(host_env: HostTestEnv) -> None:
     slow = [{"match": "first", "actions": [{"until_file": "go"}, {"answer": "echo: {text}"}]}]
     async with host_env.run_host() as flow:
         await flow.wire(script=slow)
@@ -48,12 +48,12 @@ async def test_a_message_that_comes_during_a_turn_joins_it(host_env: HostTestEnv
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("error", [ErrorClass.PERMANENT, ErrorClass.AUTH, ErrorClass.BUDGET])
-async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(
+async def test_a_permanent_failure_is_notified_and_the_message_closed(
     host_env_with_events: HostTestEnv, error: ErrorClass
 ) -> None:
     runtime = host_env_with_events.make_runtime()
     async with host_env_with_events.run_host(runtime=runtime) as flow:
-        await flow.wire(script=fails(error))
+        await flow.wire(script=failing_script(error))
         await host_env_with_events.fake.person_writes("hi", message_id="m-1")
         [told] = await host_env_with_events.fake.wait_for_sent(1)
         [route] = await flow.host.store.fetch_all("SELECT message_id FROM routes")
@@ -67,9 +67,9 @@ async def test_what_cannot_be_mended_by_trying_again_is_told_and_closed(
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(host_env: HostTestEnv) -> None:
+async def test_a_rate_limit_is_notified_once_and_the_message_retried_when_it_ends(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
-        await flow.wire(script=fails("rate_limited", once=True, retry_in_s=0.5))
+        await flow.wire(script=failing_script("rate_limited", once=True, retry_in_s=0.5))
         await host_env.fake.person_writes("hi")
         [told, answer] = await host_env.fake.wait_for_sent(2)
         acks = await flow.host.mailboxes.read_outbound(await flow.session(), queries.acks_after(0))
@@ -80,10 +80,10 @@ async def test_a_rate_limit_is_told_once_and_tried_again_when_it_is_over(host_en
 
 
 @pytest.mark.behaviour("RU-04", "RU-08", "SE-03", "SE-07")
-async def test_what_broke_off_is_tried_again_after_five_seconds_and_nothing_is_said_twice(
+async def test_an_interrupted_turn_is_retried_after_five_seconds_without_repeating_its_answers(
     host_env_with_events: HostTestEnv,
 ) -> None:
-    """One test for all that waits for the first pause."""
+    """One test for every case that waits for the first pause."""
     hangs_once: Script = [{"match": "", "attempt": 1, "actions": [{"hang": True}]}]
     async with host_env_with_events.run_host(should_verify_clean=False, keep_containers=True) as flow:
         await flow.wire("hung", "hung", script=hangs_once)
@@ -91,7 +91,10 @@ async def test_what_broke_off_is_tried_again_after_five_seconds_and_nothing_is_s
         await wait_for_claims(flow, folder="hung")
         [container] = await flow.containers()
     os.kill(int(container.state["pid"]), signal.SIGKILL)
-    scripts = {"transient": fails("transient", once=True), "overloaded": fails("overloaded", once=True)}
+    scripts = {
+        "transient": failing_script("transient", once=True),
+        "overloaded": failing_script("overloaded", once=True),
+    }
     async with host_env_with_events.run_host() as flow:
         for chat, script in {**scripts, "crashed": CRASHES_AFTER_A_TOOL}.items():
             await flow.wire(chat, chat, script=script)

@@ -1,4 +1,4 @@
-"""After upkeep nobody notices: what is delivered again is still known, and a host that starts finds nothing to do."""
+"""Retention is invisible: repeated events are still recognised, and a starting host finds nothing to do."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from tests.support.invariants import assert_clean
 pytestmark = pytest.mark.behaviour("OP-02")
 
 
-async def tidied(flow: RunningHost, *, days: int) -> None:
-    """What upkeep of a host that keeps one day does so many days from now."""
+async def run_retention(flow: RunningHost, *, days: int) -> None:
+    """Run retention as a host that keeps one day, so many days from now."""
     later = ManualClock(datetime.now(UTC) + timedelta(days=days))
     host = flow.host
     await Retention(store=host.store, mailboxes=host.mailboxes, clock=later, keep_days=1).run_once()
@@ -28,7 +28,7 @@ async def rows(flow: RunningHost, table: str) -> int:
     return int(found["n"])
 
 
-async def test_what_is_delivered_again_after_upkeep_and_a_restart_changes_nothing(
+async def test_an_event_repeated_after_retention_and_a_restart_changes_nothing(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -37,7 +37,7 @@ async def test_what_is_delivered_again_after_upkeep_and_a_restart_changes_nothin
             await host_env_with_events.fake.person_writes(f"text {number}", message_id=f"p{number}")
         await host_env_with_events.fake.wait_for_sent(4)
         await assert_clean(flow)
-        await tidied(flow, days=29)
+        await run_retention(flow, days=29)
         assert await rows(flow, "deliveries") == 0
     async with host_env_with_events.run_host() as flow:
         for number in range(4):
@@ -49,14 +49,14 @@ async def test_what_is_delivered_again_after_upkeep_and_a_restart_changes_nothin
     assert len(host_env_with_events.fake.sent) == 5
 
 
-async def test_a_conversation_goes_on_after_all_of_it_was_forgotten(host_env_with_events: HostTestEnv) -> None:
+async def test_a_conversation_continues_after_retention_deleted_all_of_it(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         await host_env_with_events.fake.person_writes("one")
         await host_env_with_events.fake.person_writes("two")
         await host_env_with_events.fake.wait_for_sent(2)
         await assert_clean(flow)
-        await tidied(flow, days=60)
+        await run_retention(flow, days=60)
         assert await rows(flow, "inbound_events") == 1
         await host_env_with_events.fake.person_writes("three")
         await host_env_with_events.fake.wait_for_sent(3)

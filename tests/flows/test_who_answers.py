@@ -1,4 +1,4 @@
-"""Which sessions a message reaches: threads, direct messages, several agents in one chat, when an agent takes part."""
+"""Which sessions a message reaches: threads, direct messages, several agents in one chat, engagement."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ SAY_NAME = {
 }
 
 
-def spoil(path: Path) -> bytes:
-    """Make a database unreadable; returns what was in it."""
+def corrupt_database(path: Path) -> bytes:
+    """Corrupt a database; returns its content."""
     was = path.read_bytes()
     path.write_bytes(b"this is no database" * 500)
     return was
@@ -31,7 +31,7 @@ async def outcomes(flow: RunningHost) -> list[str]:
 
 
 @pytest.mark.behaviour("RT-01", "RT-02", "RU-07")
-async def test_each_thread_of_a_group_is_a_conversation_of_its_own(host_env: HostTestEnv) -> None:
+async def test_each_thread_of_a_group_is_a_separate_conversation(host_env: HostTestEnv) -> None:
     host_env.fake = FakeChannel(capabilities=Capabilities(threads=True))
     async with host_env.run_host() as flow:
         await flow.wire()
@@ -61,7 +61,7 @@ async def test_a_direct_message_is_one_conversation_and_is_answered_in_its_threa
 
 
 @pytest.mark.behaviour("RT-01")
-async def test_threads_mean_nothing_on_a_platform_without_them(host_env_with_events: HostTestEnv) -> None:
+async def test_threads_are_ignored_on_a_platform_without_them(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire()
         for thread in ("t1", "t2"):
@@ -72,7 +72,7 @@ async def test_threads_mean_nothing_on_a_platform_without_them(host_env_with_eve
 
 
 @pytest.mark.behaviour("RT-02", "RU-06")
-async def test_chats_that_share_an_agents_session_are_answered_each_in_its_place(host_env: HostTestEnv) -> None:
+async def test_chats_that_share_a_session_are_each_answered_in_their_chat(host_env: HostTestEnv) -> None:
     script = [{"match": "tell the other", "actions": [{"text": '<message to="c2">from c1</message>'}]}]
     async with host_env.run_host() as flow:
         for chat in ("c1", "c2"):
@@ -87,7 +87,7 @@ async def test_chats_that_share_an_agents_session_are_answered_each_in_its_place
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_what_goes_to_an_unknown_name_reaches_nobody_and_the_rest_is_delivered(
+async def test_a_message_to_an_unknown_destination_is_dropped_and_the_rest_is_delivered(
     host_env_with_events: HostTestEnv,
 ) -> None:
     text = '<message to="nobody">lost</message><message to="c1">found</message><internal>secret</internal>'
@@ -110,7 +110,7 @@ async def test_two_agents_in_one_chat_both_answer(host_env: HostTestEnv) -> None
 
 
 @pytest.mark.behaviour("RT-03", "IN-03")
-async def test_an_agent_with_a_broken_mailbox_does_not_stop_the_other_and_answers_when_it_is_mended(
+async def test_a_damaged_mailbox_delays_its_agent_only_and_is_written_once_repaired(
     host_env: HostTestEnv,
 ) -> None:
     async with host_env.run_host() as flow:
@@ -119,7 +119,7 @@ async def test_an_agent_with_a_broken_mailbox_does_not_stop_the_other_and_answer
         await host_env.fake.person_writes("hi")
         await host_env.fake.wait_for_sent(2)
         inbound = flow.layout(await flow.session("two")).inbound_db
-    was = spoil(inbound)
+    was = corrupt_database(inbound)
     async with host_env.run_host() as flow:
         await host_env.fake.person_writes("there?")
         await host_env.fake.wait_for_sent(3)
@@ -134,7 +134,7 @@ async def test_an_agent_with_a_broken_mailbox_does_not_stop_the_other_and_answer
 
 
 @pytest.mark.behaviour("RT-04", "RT-05")
-async def test_a_pattern_says_which_messages_an_agent_answers(host_env_with_events: HostTestEnv) -> None:
+async def test_a_pattern_selects_the_messages_an_agent_answers(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(pattern=r"^!\w")
         for text in ("hello", "!", "!go"):

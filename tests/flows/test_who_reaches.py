@@ -1,4 +1,4 @@
-"""Who reaches an agent at all, with a whole host: context, bots, chats that nobody connected, strangers."""
+"""Who reaches an agent, with a whole host: context, bots, unconnected chats, unknown senders."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ STRANGER = Sender(handle="eve", name="Eve")
 
 
 async def change(flow: RunningHost, **axes: object) -> None:
-    """Have the only wiring take part in another way."""
+    """Change the engagement of the only wiring."""
     async with flow.host.store.transaction() as tx:
         [wiring] = await wirings.list_all(tx)
         for axis, value in axes.items():
@@ -37,28 +37,28 @@ async def grant(flow: RunningHost, user: str, role: Role) -> None:
 
 
 async def can_be_asked(flow: RunningHost, user: str) -> None:
-    """They wrote in a direct chat once."""
+    """Record a direct chat, so that they can be asked."""
     place, now = Origin(channel_type="fake", instance="default", platform_id="dm"), datetime.now(UTC)
     async with flow.host.store.transaction() as tx:
         await users.record_seen(tx, user, name="Bea", now=now)
         await users.save_dm(tx, user, place, now)
 
 
-async def counted(flow: RunningHost, table: str) -> int:
+async def count_rows(flow: RunningHost, table: str) -> int:
     row = await flow.host.store.fetch_one(f"SELECT count(*) AS rows FROM {table}")
     assert row is not None
     return int(row["rows"])
 
 
 async def routed(flow: RunningHost) -> None:
-    """Wait until routing has dealt with all that came in."""
+    """Wait until every event is routed."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while await events.list_chats_with_new(flow.host.store):
             pass
 
 
 @pytest.mark.behaviour("RT-05", "RT-06")
-async def test_chatter_starts_no_container_and_is_taken_with_the_message_that_does(host_env: HostTestEnv) -> None:
+async def test_accumulated_context_starts_no_container_and_joins_the_message_that_does(host_env: HostTestEnv) -> None:
     async with host_env.run_host() as flow:
         await flow.wire(engage=EngageMode.MENTION)
         await change(flow, ignored=IgnoredMessagePolicy.ACCUMULATE)
@@ -81,7 +81,7 @@ async def test_chatter_starts_no_container_and_is_taken_with_the_message_that_do
 
 
 @pytest.mark.behaviour("IN-05")
-async def test_a_bot_is_answered_where_a_wiring_lets_bots_speak_and_is_on_record_elsewhere(
+async def test_a_bot_is_answered_where_the_wiring_allows_bots_and_recorded_as_dropped_elsewhere(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -97,7 +97,7 @@ async def test_a_bot_is_answered_where_a_wiring_lets_bots_speak_and_is_on_record
 
 
 @pytest.mark.behaviour("IN-05")
-async def test_bots_that_answer_each_other_for_ever_are_cut_short_until_a_person_speaks(
+async def test_bots_that_keep_answering_each_other_are_stopped_until_a_person_writes(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -116,7 +116,7 @@ async def test_bots_that_answer_each_other_for_ever_are_cut_short_until_a_person
 
 
 @pytest.mark.behaviour("RT-04")
-async def test_a_hostile_text_against_a_hostile_pattern_holds_up_nobody(host_env_with_events: HostTestEnv) -> None:
+async def test_a_text_made_to_exhaust_a_pattern_delays_nobody(host_env_with_events: HostTestEnv) -> None:
     async with host_env_with_events.run_host() as flow:
         await flow.wire(pattern="(a+)+$")
         await flow.wire("c2", "one")
@@ -128,7 +128,7 @@ async def test_a_hostile_text_against_a_hostile_pattern_holds_up_nobody(host_env
 
 
 @pytest.mark.behaviour("RT-04", "RT-10")
-async def test_a_pattern_from_before_that_cannot_be_tried_any_more_is_told_on_record(
+async def test_an_old_pattern_that_is_no_longer_valid_is_recorded_as_the_reason_of_a_drop(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -145,7 +145,7 @@ async def test_a_pattern_from_before_that_cannot_be_tried_any_more_is_told_on_re
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_a_chat_that_nobody_connected_may_talk_as_it_likes_and_leaves_no_trace(
+async def test_messages_of_an_unconnected_group_leave_no_rows(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -154,11 +154,11 @@ async def test_a_chat_that_nobody_connected_may_talk_as_it_likes_and_leaves_no_t
             await host_env_with_events.fake.person_writes(f"chatter {number}", chat="strange", group=True)
         await routed(flow)
         tables = ("inbound_events", "dropped_messages", "users", "approvals")
-        assert [await counted(flow, table) for table in tables] == [0, 0, 0, 0]
+        assert [await count_rows(flow, table) for table in tables] == [0, 0, 0, 0]
 
 
 @pytest.mark.behaviour("RT-08", "RT-10")
-async def test_on_a_new_install_a_direct_message_is_told_what_to_type_on_the_machine(
+async def test_on_a_new_install_a_direct_message_is_answered_with_the_command_to_type(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -176,7 +176,7 @@ async def test_on_a_new_install_a_direct_message_is_told_what_to_type_on_the_mac
 
 @pytest.mark.behaviour("AC-04", "RT-08")
 @pytest.mark.parametrize("wired", [True, False])
-async def test_a_stranger_reads_that_somebody_is_asked_and_nothing_reaches_the_agent(
+async def test_an_unknown_sender_is_told_that_somebody_is_asked_and_reaches_no_agent(
     host_env_with_events: HostTestEnv, wired: bool
 ) -> None:
     async with host_env_with_events.run_host() as flow:
@@ -187,12 +187,12 @@ async def test_a_stranger_reads_that_somebody_is_asked_and_nothing_reaches_the_a
         for text in ("hello", "are you there?"):
             await host_env_with_events.fake.person_writes(text, sender=STRANGER)
         await host_env_with_events.fake.wait_for_sent(2)
-        assert (await counted(flow, "approvals"), await flow.sessions()) == (1, [])
+        assert (await count_rows(flow, "approvals"), await flow.sessions()) == (1, [])
     assert flow.texts("c1")[:1] == [APPROVAL_REQUESTED_TEXT]
 
 
 @pytest.mark.behaviour("AC-05")
-async def test_an_agent_that_knows_its_people_hears_nobody_else_in_a_public_chat(
+async def test_an_agent_with_the_known_sender_scope_hears_nobody_else_in_a_public_chat(
     host_env_with_events: HostTestEnv,
 ) -> None:
     async with host_env_with_events.run_host() as flow:

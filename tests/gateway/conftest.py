@@ -1,4 +1,4 @@
-"""A gateway with the real parts: a stand-in upstream, Unix sockets in tmp_path, a ledger in memory."""
+"""A gateway with the real parts: a stub upstream, Unix sockets in tmp_path, a ledger in memory."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ class CallLedger:
 
 
 class GatewayTestHost:
-    """Opens gateways and clients; ends them in the right order when the test is over."""
+    """Opens gateways and clients; closes them in the right order after the test."""
 
     def __init__(self, stack: AsyncExitStack, folder: Path, ledger: CallLedger) -> None:
         self._stack = stack
@@ -79,13 +79,13 @@ class GatewayTestHost:
         return gateway
 
     def socket(self, session: str) -> Path:
-        """Where a session's socket belongs; its folder is made."""
+        """The path of a session's socket; its folder is created."""
         path = self._folder / session / "run" / "gateway.sock"
         path.parent.mkdir(parents=True, exist_ok=True)
         return path
 
     async def client(self, socket: Path) -> aiohttp.ClientSession:
-        """What a container is: something that can reach one socket."""
+        """A client that can reach one socket, as a container."""
         connector = aiohttp.UnixConnector(str(socket))
         return await self._stack.enter_async_context(aiohttp.ClientSession(connector=connector))
 

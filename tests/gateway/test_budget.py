@@ -1,4 +1,4 @@
-"""Whoever asks the gateway for too much is slowed down, leaves no more behind than is in its budget, and is named."""
+"""A session with too many requests is throttled, leaves only the budgeted number of rows, and is named."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ PROBE = b"HEAD / HTTP/1.1\r\nHost: localhost\r\n\r\n"
 
 
 class Client:
-    """A client that sends without waiting for answers, and counts those that it has."""
+    """A client that sends without waiting for answers, and counts them."""
 
     def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._writer = writer
@@ -78,12 +78,12 @@ def answers(flood: Sequence[Client], status: int) -> int:
 
 
 async def all_wait(clock: ManualClock, count: int = CONNECTIONS) -> None:
-    """So many requests wait for their pause to end, and one who watches the session."""
+    """Wait until so many requests wait for the end of their pause, and the monitor for the session."""
     await wait_until(lambda: len(clock.remaining_sleeps_s()) == count + 1)
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(
+async def test_a_flood_of_calls_leaves_only_the_budgeted_number_of_rows(
     host: GatewayTestHost, ledger: CallLedger
 ) -> None:
     clock = ManualClock()
@@ -104,7 +104,7 @@ async def test_a_flood_of_calls_leaves_as_many_rows_as_are_in_the_budget(
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_flood_of_refused_requests_has_two_lines_in_the_log_beyond_its_budget(host: GatewayTestHost) -> None:
+async def test_a_flood_of_refused_requests_adds_two_log_lines_beyond_its_budget(host: GatewayTestHost) -> None:
     clock = ManualClock()
     with capture_logs() as lines:
         gateway = await host.open(NO_KEY, clock=clock)
@@ -127,7 +127,7 @@ async def test_a_flood_of_refused_requests_has_two_lines_in_the_log_beyond_its_b
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_bytes_that_are_no_request_are_paid_for_and_leave_no_tracebacks(
+async def test_bytes_that_are_not_a_request_are_charged_and_leave_no_traceback(
     host: GatewayTestHost, caplog: pytest.LogCaptureFixture
 ) -> None:
     with capture_logs() as lines:
@@ -144,7 +144,7 @@ async def test_bytes_that_are_no_request_are_paid_for_and_leave_no_tracebacks(
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_requests_that_leave_nothing_behind_are_counted_too(host: GatewayTestHost) -> None:
+async def test_requests_without_a_record_count_too(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
@@ -157,7 +157,7 @@ async def test_requests_that_leave_nothing_behind_are_counted_too(host: GatewayT
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_client_that_opens_connections_without_end_waits_for_them_to_be_taken(host: GatewayTestHost) -> None:
+async def test_a_client_that_keeps_opening_connections_waits_for_them_to_be_accepted(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
@@ -174,7 +174,7 @@ async def test_a_client_that_opens_connections_without_end_waits_for_them_to_be_
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_the_owners_are_told_once_of_a_session_that_goes_on(host: GatewayTestHost) -> None:
+async def test_the_owners_are_notified_once_of_a_session_that_keeps_failing(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = await host.open(NO_KEY, clock=clock)
     await gateway.attach(S1, host.socket("s1"))
@@ -193,7 +193,7 @@ async def test_the_owners_are_told_once_of_a_session_that_goes_on(host: GatewayT
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_another_session_is_served_meanwhile_and_a_new_container_has_no_new_budget(
+async def test_other_sessions_are_served_and_a_new_container_keeps_the_old_budget(
     host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     clock = ManualClock()
@@ -217,7 +217,7 @@ async def test_another_session_is_served_meanwhile_and_a_new_container_has_no_ne
     assert b"rate_limit_error" in client.received
 
 
-async def test_when_the_service_answers_again_a_session_goes_on(
+async def test_a_throttled_session_resumes_when_the_service_answers_again(
     host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     clock = ManualClock()
@@ -235,7 +235,7 @@ async def test_when_the_service_answers_again_a_session_goes_on(
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
+async def test_a_client_that_disconnects_midway_is_charged_a_failure(
     host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream, ledger: CallLedger
 ) -> None:
     clock = ManualClock()
@@ -254,7 +254,7 @@ async def test_a_client_that_leaves_in_the_middle_pays_for_a_failure(
     assert len(ledger.calls) == FAILURES_AT_ONCE
 
 
-async def test_a_stop_does_not_wait_for_those_who_are_slowed_down(host: GatewayTestHost) -> None:
+async def test_a_stop_does_not_wait_for_throttled_clients(host: GatewayTestHost) -> None:
     clock = ManualClock()
     gateway = host.gateway(NO_KEY, clock=clock, grace_s=60.0)
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
@@ -281,7 +281,7 @@ def call(number: int) -> ModelCall:
     )
 
 
-async def test_calls_that_wait_together_are_written_together_and_all_of_them() -> None:
+async def test_calls_waiting_to_be_recorded_are_written_in_one_batch() -> None:
     batches: list[list[str]] = []
 
     async def record(calls: Sequence[ModelCall]) -> None:
@@ -296,7 +296,7 @@ async def test_calls_that_wait_together_are_written_together_and_all_of_them() -
     assert [one for batch in batches for one in batch] == [str(number) for number in range(250)]
 
 
-async def test_a_call_that_cannot_be_written_takes_no_other_with_it() -> None:
+async def test_a_call_that_cannot_be_recorded_does_not_affect_others() -> None:
     kept: list[str] = []
 
     async def record(calls: Sequence[ModelCall]) -> None:
@@ -314,7 +314,7 @@ async def test_a_call_that_cannot_be_written_takes_no_other_with_it() -> None:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_no_more_calls_are_made_while_too_many_wait_to_be_written(
+async def test_no_call_is_made_while_too_many_wait_to_be_recorded(
     host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream, ledger: CallLedger
 ) -> None:
     ledger.gate = asyncio.Event()
@@ -333,7 +333,7 @@ async def test_no_more_calls_are_made_while_too_many_wait_to_be_written(
         assert answer.status == 200
 
 
-def test_pauses_grow_once_for_all_that_comes_in_one_and_are_never_longer_than_a_minute() -> None:
+def test_pauses_grow_once_for_simultaneous_requests_up_to_a_minute() -> None:
     budget, now, pauses = CallBudget(USUAL, 0.0), 0.0, []
     for _ in range(9):
         pauses.append(budget.wait_s(now))
@@ -342,7 +342,7 @@ def test_pauses_grow_once_for_all_that_comes_in_one_and_are_never_longer_than_a_
     assert pauses == [1, 2, 4, 8, 16, 32, MAX_PAUSE_S, MAX_PAUSE_S, MAX_PAUSE_S]
 
 
-def test_a_budget_that_is_at_rest_is_as_good_as_none() -> None:
+def test_an_idle_budget_equals_a_new_one() -> None:
     budget = CallBudget(USUAL, 0.0)
     assert budget.is_full(0.0)
     assert budget.consume_request(0.0)

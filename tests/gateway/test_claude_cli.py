@@ -1,7 +1,5 @@
-"""The bundled Claude command line speaks to a session's socket by itself.
-
-ANTHROPIC_UNIX_SOCKET is documented nowhere: this test says when a new release stops honouring it.
-"""
+"""The bundled claude program connects to a session's socket by itself. ANTHROPIC_UNIX_SOCKET is undocumented: this test
+fails when a new release stops honouring it."""
 
 from __future__ import annotations
 
@@ -48,7 +46,7 @@ async def turn(client: ClaudeSDKClient, text: str) -> ResultMessage:
 
 
 @pytest.mark.behaviour("GW-01", "GW-02", "GW-05")
-async def test_the_real_client_works_through_the_socket(
+async def test_the_real_claude_client_works_through_the_socket(
     api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway, ledger: CallLedger, options: ClaudeAgentOptions
 ) -> None:
     await gateway.attach(SessionId("s1"), host.socket("s1"))

@@ -1,4 +1,4 @@
-"""Which headers pass, in which direction."""
+"""Which headers are forwarded, in which direction."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from nanohost.gateway.request_policy import request_headers, response_headers
 
 
 @pytest.mark.behaviour("GW-01")
-def test_the_clients_own_credentials_are_replaced_by_the_key() -> None:
+def test_credentials_of_the_client_are_replaced_by_the_key() -> None:
     received = CIMultiDict({"X-Api-Key": "worthless", "Authorization": "Bearer worthless", "Cookie": "a=b"})
     assert dict(request_headers(received, "sk-ant-api03-k")) == {
         "x-api-key": "sk-ant-api03-k",
@@ -19,18 +19,18 @@ def test_the_clients_own_credentials_are_replaced_by_the_key() -> None:
 
 @pytest.mark.behaviour("GW-01")
 @pytest.mark.parametrize("key", [None, "sk-ant-oat01-t", "sk-ant-api03-k"])
-def test_whatever_the_key_is_nothing_of_the_clients_own_goes_beside_it(key: str | None) -> None:
+def test_credentials_of_the_client_are_never_forwarded_whatever_the_key_is(key: str | None) -> None:
     received = CIMultiDict({"X-Api-Key": "worthless", "Authorization": "Bearer worthless", "Cookie": "a=worthless"})
     assert "worthless" not in str(request_headers(received, key))
 
 
-def test_what_the_api_needs_to_know_passes() -> None:
+def test_api_headers_are_forwarded() -> None:
     received = CIMultiDict({"anthropic-version": "2023-06-01", "anthropic-beta": "a,b", "User-Agent": "cli"})
     sent = request_headers(received, None)
     assert received.items() <= sent.items()
 
 
-def test_a_subscription_token_is_sent_as_a_bearer_with_its_beta() -> None:
+def test_a_subscription_token_is_sent_as_a_bearer_token_with_its_beta_header() -> None:
     received = CIMultiDict([("anthropic-beta", "one,two"), ("anthropic-beta", "three")])
     sent = request_headers(received, "sk-ant-oat01-t")
     assert sent["authorization"] == "Bearer sk-ant-oat01-t"
@@ -38,7 +38,7 @@ def test_a_subscription_token_is_sent_as_a_bearer_with_its_beta() -> None:
     assert "x-api-key" not in sent
 
 
-def test_what_belongs_to_one_connection_stays_on_it() -> None:
+def test_connection_headers_are_not_forwarded() -> None:
     received = CIMultiDict(
         {
             "Connection": "keep-alive, X-Private",
@@ -53,12 +53,12 @@ def test_what_belongs_to_one_connection_stays_on_it() -> None:
     assert dict(request_headers(received, None)) == {"Accept-Encoding": "identity"}
 
 
-def test_a_header_that_cannot_be_sent_as_it_came_is_left_out() -> None:
+def test_a_header_that_cannot_be_forwarded_is_left_out() -> None:
     assert "x-odd" not in request_headers(CIMultiDict({"X-Odd": "caf\udce9"}), None)
 
 
 @pytest.mark.behaviour("GW-01")
-def test_no_cookie_and_no_framing_of_the_service_reaches_the_client() -> None:
+def test_cookies_and_framing_headers_of_the_service_do_not_reach_the_client() -> None:
     received = CIMultiDict(
         {"Set-Cookie": "session=1", "Content-Length": "9", "Transfer-Encoding": "chunked", "request-id": "req_1"}
     )
@@ -66,6 +66,6 @@ def test_no_cookie_and_no_framing_of_the_service_reaches_the_client() -> None:
 
 
 @pytest.mark.behaviour("GW-05")
-def test_clients_are_told_not_to_try_a_refused_key_again() -> None:
+def test_clients_are_told_not_to_retry_a_refused_key() -> None:
     assert response_headers(CIMultiDict({"x-should-retry": "true"}), 401).getall("x-should-retry") == ["false"]
     assert "x-should-retry" not in response_headers(CIMultiDict(), 529)

@@ -1,4 +1,4 @@
-"""The socket is the identity: whose calls these are, for how long, and that the key stays on the host."""
+"""The socket identifies the session: its calls, their lifetime, and that the key stays on the host."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ S1 = SessionId("s1")
 
 
 @pytest.mark.behaviour("GW-01")
-async def test_the_key_is_added_on_the_way_and_never_shown_on_the_way_back(
+async def test_the_key_is_added_upstream_and_never_returned(
     api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway
 ) -> None:
     await gateway.attach(S1, host.socket("s1"))
@@ -40,12 +40,12 @@ async def test_the_key_is_added_on_the_way_and_never_shown_on_the_way_back(
 
 
 @pytest.mark.behaviour("GW-01")
-def test_the_key_is_in_no_representation() -> None:
+def test_the_key_is_not_in_any_repr() -> None:
     assert KEY not in repr(Upstream(api_key=KEY))
 
 
 @pytest.mark.behaviour("GW-02")
-async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_says(
+async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_claims(
     host: GatewayTestHost, gateway: Gateway, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     other = await host.session(gateway, "s2")
@@ -57,10 +57,8 @@ async def test_calls_belong_to_the_session_of_the_socket_whatever_the_client_say
 
 
 @pytest.mark.behaviour("GW-01")
-async def test_what_the_service_would_know_a_client_by_goes_to_no_other_session(
-    host: GatewayTestHost, api: StubMessagesApi
-) -> None:
-    """By a name: of an address no client keeps cookies."""
+async def test_a_cookie_of_the_service_is_sent_for_no_session(host: GatewayTestHost, api: StubMessagesApi) -> None:
+    """By a host name: clients keep no cookies of an IP address."""
     base_url = api.base_url.replace("127.0.0.1", "localhost")
     gateway = await host.open(Upstream(base_url=base_url, api_key=KEY))
     cookie = {"Set-Cookie": "who=s1; Path=/"}
@@ -73,7 +71,7 @@ async def test_what_the_service_would_know_a_client_by_goes_to_no_other_session(
 
 
 @pytest.mark.behaviour("GW-02")
-async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_only(
+async def test_detaching_closes_the_socket_and_open_streams_of_that_session_only(
     api: StubMessagesApi, host: GatewayTestHost, gateway: Gateway, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     gate = asyncio.Event()
@@ -97,7 +95,7 @@ async def test_detaching_ends_the_way_in_and_the_open_streams_of_that_session_on
 
 
 @pytest.mark.behaviour("GW-02")
-async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway, host: GatewayTestHost) -> None:
+async def test_an_idle_connection_is_closed_with_its_session(gateway: Gateway, host: GatewayTestHost) -> None:
     await gateway.attach(S1, host.socket("s1"))
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         reader, writer = await asyncio.open_unix_connection(host.socket("s1"))
@@ -109,7 +107,7 @@ async def test_an_idle_connection_does_not_outlive_its_session(gateway: Gateway,
         await writer.wait_closed()
 
 
-async def test_detaching_a_reader_that_never_reads_takes_no_time(
+async def test_detaching_a_client_that_never_reads_takes_no_time(
     api: StubMessagesApi, gateway: Gateway, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.default = Text(("x" * 100_000 + " ") * 150)
@@ -118,7 +116,7 @@ async def test_detaching_a_reader_that_never_reads_takes_no_time(
         assert (await ledger.wait_for_recorded())[0].outcome is CallOutcome.ABANDONED
 
 
-async def test_attaching_and_detaching_twice_is_fine(
+async def test_attaching_and_detaching_twice_is_harmless(
     host: GatewayTestHost, gateway: Gateway, client: aiohttp.ClientSession
 ) -> None:
     await gateway.attach(S1, host.socket("s1"))
@@ -139,14 +137,14 @@ async def test_a_socket_left_by_an_earlier_host_is_replaced(host: GatewayTestHos
     assert await status(client) == 200
 
 
-async def test_what_is_not_a_socket_is_not_replaced(host: GatewayTestHost, gateway: Gateway) -> None:
+async def test_a_file_that_is_not_a_socket_is_not_replaced(host: GatewayTestHost, gateway: Gateway) -> None:
     host.socket("s1").write_text("precious")
     with pytest.raises(HomeError, match="session s1"):
         await gateway.attach(S1, host.socket("s1"))
     assert host.socket("s1").read_text() == "precious"
 
 
-async def test_a_missing_folder_is_said_in_a_sentence(gateway: Gateway, tmp_path: Path) -> None:
+async def test_a_missing_folder_is_reported_in_a_sentence(gateway: Gateway, tmp_path: Path) -> None:
     with pytest.raises(HomeError, match="session s1"):
         await gateway.attach(S1, tmp_path / "nowhere" / "gateway.sock")
 
@@ -161,7 +159,7 @@ async def test_a_home_in_a_deep_folder_works(host: GatewayTestHost, gateway: Gat
     assert list(deep.iterdir()) == []
 
 
-async def test_a_container_of_another_user_may_connect(host: GatewayTestHost, gateway: Gateway) -> None:
+async def test_a_container_of_another_user_can_connect(host: GatewayTestHost, gateway: Gateway) -> None:
     await gateway.attach(S1, host.socket("s1"))
     assert stat.S_IMODE(host.socket("s1").stat().st_mode) == 0o666
 
@@ -193,7 +191,7 @@ async def status(client: aiohttp.ClientSession) -> int:
 
 
 async def exchange(path: Path, target: str) -> bytes:
-    """Every byte that comes back, status line and headers included."""
+    """All received bytes, status line and headers included."""
     body = b'{"model":"claude-test","stream":true,"messages":[{"role":"user","content":"hi"}]}'
     head = f"POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\nConnection: close\r\n"
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):

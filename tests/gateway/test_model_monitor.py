@@ -1,4 +1,4 @@
-"""Whether the model can be asked is tried when a host starts, said once, and tried again until it can."""
+"""The model is checked when a host starts, a problem is notified once, and checked until it is gone."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.gateway.test_probe import answering
 
 
 class Service:
-    """Takes the key or not, as the test says; `asked`: how often for the list of models."""
+    """Accepts the key or not, as the test says; `asked`: the number of requests for the list of models."""
 
     def __init__(self) -> None:
         self.status = 401
@@ -35,7 +35,7 @@ async def watching(
     clock: ManualClock, told: list[ModelProblem], base_url: str, *, is_asked: bool = True
 ) -> AsyncIterator[tuple[Gateway, ModelMonitor]]:
     async def record(_: Sequence[object]) -> None:
-        """Nothing is called."""
+        """Records no call."""
 
     async def asked() -> bool:
         return is_asked
@@ -56,8 +56,8 @@ async def watching(
 
 @pytest.mark.behaviour("GW-08")
 @pytest.mark.parametrize("meanwhile", [401, 503])
-async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good(meanwhile: int) -> None:
-    """An outage of the service in between is no end of it."""
+async def test_a_wrong_key_is_notified_once_and_checked_until_it_is_right(meanwhile: int) -> None:
+    """An outage of the service in between does not end the problem."""
     clock, service, told = ManualClock(), Service(), list[ModelProblem]()
     async with answering(service) as address, watching(clock, told, address) as (gateway, watch):
         found = await watch.wait_for_first_check(scaled_timeout(HANG_TIMEOUT_S))
@@ -75,7 +75,7 @@ async def test_a_wrong_key_is_told_once_and_tried_again_until_it_is_good(meanwhi
         assert clock.remaining_sleeps_s() == ()
 
 
-async def test_a_network_that_is_away_is_in_the_status_and_told_nobody_in_a_chat() -> None:
+async def test_an_unreachable_network_is_in_the_status_and_not_notified() -> None:
     clock, told = ManualClock(), list[ModelProblem]()
     async with answering(Service()) as gone:
         pass
@@ -87,7 +87,7 @@ async def test_a_network_that_is_away_is_in_the_status_and_told_nobody_in_a_chat
         assert told == []
 
 
-async def test_where_no_agent_asks_a_model_none_is_tried() -> None:
+async def test_without_an_agent_that_uses_a_model_no_key_is_checked() -> None:
     clock, service, told = ManualClock(), Service(), list[ModelProblem]()
     async with answering(service) as address, watching(clock, told, address, is_asked=False) as (_, watch):
         assert await watch.wait_for_first_check(scaled_timeout(HANG_TIMEOUT_S)) is None

@@ -1,4 +1,4 @@
-"""When there is nothing to pass: each case is an error that a client understands, and a row."""
+"""Calls without an answer: each case is an error that a client understands, and a row."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ async def test_without_a_key_the_client_is_told_what_to_set_and_not_to_retry(
 
 
 @pytest.mark.behaviour("GW-05")
-async def test_a_dead_key_is_told_apart_on_record_and_not_retried(
+async def test_a_revoked_key_is_recorded_as_rejected_and_not_retried(
     api: StubMessagesApi, host: GatewayTestHost, ledger: CallLedger
 ) -> None:
     client = await host.session(await host.open(Upstream(base_url=api.base_url, api_key="sk-ant-revoked")))
@@ -52,7 +52,7 @@ async def test_a_dead_key_is_told_apart_on_record_and_not_retried(
     assert call.error == "authentication_error: invalid x-api-key"
 
 
-async def test_a_service_of_ones_own_needs_no_key(host: GatewayTestHost) -> None:
+async def test_a_custom_service_needs_no_key(host: GatewayTestHost) -> None:
     async with StubMessagesApi() as own:
         client = await host.session(await host.open(Upstream(base_url=own.base_url + "/")))
         async with client.post(MESSAGES, json=make_request_body()) as answer:
@@ -60,7 +60,7 @@ async def test_a_service_of_ones_own_needs_no_key(host: GatewayTestHost) -> None
         assert "x-api-key" not in own.messages[0].headers
 
 
-async def test_a_service_that_is_down_is_an_error_worth_retrying(
+async def test_a_service_that_is_down_is_a_retryable_error(
     host: GatewayTestHost, ledger: CallLedger, unused_tcp_port: int
 ) -> None:
     client = await host.session(
@@ -95,7 +95,7 @@ async def test_a_redirect_is_never_followed(host: GatewayTestHost, ledger: CallL
     assert (call.outcome, call.status) == (CallOutcome.REJECTED, 307)
 
 
-async def test_a_request_beyond_the_limit_is_refused_unread(
+async def test_a_request_above_the_limit_is_refused_unread(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     async with client.post(MESSAGES, data=io.BytesIO(bytes(MAX_BODY_BYTES + 1))) as answer:
@@ -104,7 +104,7 @@ async def test_a_request_beyond_the_limit_is_refused_unread(
     assert api.requests == []
 
 
-async def test_a_large_request_within_the_limit_passes_whole(
+async def test_a_large_request_within_the_limit_is_forwarded_whole(
     api: StubMessagesApi, client: aiohttp.ClientSession
 ) -> None:
     body = json.dumps(make_request_body("x" * 5_000_000, stream=False)).encode()
@@ -122,7 +122,7 @@ async def test_a_request_of_unknown_length_is_refused(api: StubMessagesApi, clie
     assert api.requests == []
 
 
-async def test_other_paths_are_refused_here_and_probes_are_answered_here(
+async def test_other_paths_are_refused_and_probes_answered_by_the_gateway(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     async with client.post("http://localhost/v1/files", data=b"x") as answer:
@@ -141,7 +141,7 @@ async def test_an_unreachable_service_does_not_stop_the_gateway_from_opening(
     assert isinstance(await host.open(Upstream(base_url=f"http://127.0.0.1:{unused_tcp_port}")), Gateway)
 
 
-async def test_a_proxy_that_cannot_be_used_keeps_the_gateway_from_opening(
+async def test_an_unusable_proxy_prevents_the_gateway_from_opening(
     host: GatewayTestHost, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("https_proxy", "no_proxy", "NO_PROXY"):

@@ -1,4 +1,4 @@
-"""What a container may ask for, as a table."""
+"""The requests that a container may make, as a table."""
 
 from __future__ import annotations
 
@@ -38,5 +38,5 @@ from nanohost.gateway.request_policy import GatewayDecision, decide
         ("POST", "", GatewayDecision.REJECT),
     ],
 )
-def test_only_what_the_table_names_passes(method: str, target: str, verdict: GatewayDecision) -> None:
+def test_only_listed_paths_are_forwarded(method: str, target: str, verdict: GatewayDecision) -> None:
     assert decide(method, target) is verdict

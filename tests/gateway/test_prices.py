@@ -1,4 +1,4 @@
-"""What a call costs: by model and kind of token, and nothing is made up where no price is known."""
+"""The cost of a call: by model and kind of token, and unknown where no price is known."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def test_each_kind_of_token_has_its_price(usage: Usage, dollars: float) -> None:
 
 
 @pytest.mark.parametrize("name", ["claude-3-haiku-20240307", "claude-3-haiku", "claude-3-haiku@20240307"])
-def test_an_old_small_model_is_billed_by_its_own_price_whatever_its_date(name: str) -> None:
+def test_an_old_small_model_has_its_own_price_whatever_its_date(name: str) -> None:
     assert cost_usd(name, Usage(tokens_in=M), host=PRICED_HOST) == pytest.approx(0.25)
 
 
@@ -44,20 +44,20 @@ def test_an_old_small_model_is_billed_by_its_own_price_whatever_its_date(name: s
         ("claude-opus-5-5", "models.example.com"),
     ],
 )
-def test_what_has_no_price_on_record_is_unknown(model: str, host: str) -> None:
+def test_a_model_without_a_known_price_has_an_unknown_cost(model: str, host: str) -> None:
     assert cost_usd(model, Usage(tokens_in=1), host=host) is None
     assert cost_usd(model, Usage(), host=host) == 0
 
 
-def test_a_long_prompt_costs_more_throughout_where_it_does() -> None:
+def test_a_long_prompt_has_a_higher_price_where_it_applies() -> None:
     short, long = Usage(tokens_in=1, tokens_cached=99_999), Usage(tokens_in=1, tokens_cached=100_000)
     assert cost_usd("claude-haiku-5-5", short, host=PRICED_HOST) == pytest.approx((0.1 + 0.01 * 99_999) / M)
     assert cost_usd("claude-haiku-5-5", long, host=PRICED_HOST) == pytest.approx((0.5 + 0.05 * 100_000) / M)
 
 
 @pytest.mark.parametrize("name", PRICES)
-def test_prices_are_in_their_usual_proportions(name: str) -> None:
-    """A slip of the pen would show: writing for 5 minutes costs 1.25 times the input, for an hour twice."""
+def test_prices_keep_their_usual_proportions(name: str) -> None:
+    """A typing error would show: caching for 5 minutes costs 1.25 times the input, for an hour twice."""
     price = PRICES[name]
     assert price.cache_write_5m == pytest.approx(1.25 * price.tokens_in, rel=0.05)
     assert price.cache_write_1h == pytest.approx(2 * price.tokens_in)
@@ -69,7 +69,7 @@ def test_the_default_service_is_the_one_with_prices() -> None:
     assert Upstream().host == PRICED_HOST
 
 
-def test_how_long_the_cache_is_to_stay_is_read_from_the_answer() -> None:
+def test_the_lifetime_of_cached_tokens_is_read_from_the_answer() -> None:
     reader = StreamReader()
     reader.feed(
         b'data: {"type":"message_start","message":{"model":"m","usage":{"input_tokens":1,'

@@ -1,4 +1,4 @@
-"""Address and key of the model are tried by the gateway's own client, against a stand-in and against what is none."""
+"""Address and key of the model are checked by the gateway's own client, against a stub and against other servers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ REFUSED, AWAY = rejected_key_problem(ANYWHERE, 401), unreachable_problem(ANYWHER
 
 @asynccontextmanager
 async def answering(answer: Answer) -> AsyncIterator[str]:
-    """Something that is no Messages API, on a free port."""
+    """A server that is not a Messages API, on a free port."""
 
     async def handle(request: web.BaseRequest) -> web.Response:
         return answer(request)
@@ -50,10 +50,10 @@ async def answering(answer: Answer) -> AsyncIterator[str]:
 
 
 async def checked(upstream: Upstream, *, before: ModelProblem | None = None) -> ModelProblem | InconclusiveCheck | None:
-    """As a command does it, without sessions. `before`: what was wrong when it was tried last."""
+    """Check as a command does, without sessions. `before`: the problem of the last check."""
 
     async def record(_: object) -> None:
-        """Nothing is called."""
+        """Records no call."""
 
     gateway = Gateway(upstream=upstream, record=record, clock=SystemClock())
     async with gateway.opened():
@@ -74,13 +74,13 @@ async def complaint_of(upstream: Upstream) -> ModelProblem | None:
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_a_good_key_at_a_good_address_costs_one_request_for_a_list(api: StubMessagesApi) -> None:
+async def test_checking_a_valid_key_costs_one_request_for_a_list(api: StubMessagesApi) -> None:
     assert await checked(Upstream(base_url=api.base_url, api_key=KEY)) is None
     assert [(asked.method, asked.path) for asked in api.requests] == [("GET", "/v1/models")]
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_a_key_that_is_refused_is_said_with_what_to_type_and_without_the_key(api: StubMessagesApi) -> None:
+async def test_a_refused_key_is_reported_with_a_hint_and_without_the_key(api: StubMessagesApi) -> None:
     complaint = await complaint_of(Upstream(base_url=api.base_url, api_key="sk-ant-wrong"))
     assert complaint is not None
     assert complaint.kind is ModelProblemKind.KEY_REJECTED
@@ -88,7 +88,7 @@ async def test_a_key_that_is_refused_is_said_with_what_to_type_and_without_the_k
     assert complaint.hint == "nanohost model set"
 
 
-async def test_a_service_that_repeats_the_key_does_not_have_it_shown() -> None:
+async def test_a_key_repeated_by_the_service_is_not_shown() -> None:
     def refuse(_: web.BaseRequest) -> web.Response:
         return web.json_response({"error": {"message": "no such key: sk-ant-wrong\x1b[31m"}}, status=401)
 
@@ -99,7 +99,7 @@ async def test_a_service_that_repeats_the_key_does_not_have_it_shown() -> None:
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None:
+async def test_a_missing_key_for_the_public_service_is_reported_without_a_request() -> None:
     complaint = await complaint_of(Upstream())
     assert complaint is not None
     assert complaint.kind is ModelProblemKind.NO_KEY
@@ -116,7 +116,7 @@ async def test_no_key_for_the_public_service_is_said_without_asking_it() -> None
     ],
     ids=["a page", "a page for messages alone", "a redirect", "nothing"],
 )
-async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why: str) -> None:
+async def test_an_address_that_is_not_a_model_api_is_reported(answer: Answer, why: str) -> None:
     async with answering(answer) as address:
         complaint = await complaint_of(Upstream(base_url=f"{address}/llm", api_key=KEY))
     assert complaint is not None
@@ -127,7 +127,7 @@ async def test_an_address_at_which_no_model_answers_is_said(answer: Answer, why:
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_that_is_meant(
+async def test_an_address_that_includes_the_api_path_is_reported_with_the_right_one(
     api: StubMessagesApi,
 ) -> None:
     complaint = await complaint_of(Upstream(base_url=f"{api.base_url}/v1/", api_key=KEY))
@@ -136,7 +136,7 @@ async def test_an_address_that_ends_where_the_api_begins_is_said_with_the_one_th
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: StubMessagesApi) -> None:
+async def test_an_unreachable_or_invalid_address_is_reported(api: StubMessagesApi) -> None:
     async with answering(lambda _: web.Response()) as gone:
         pass
     nobody = await complaint_of(Upstream(base_url=gone, api_key=KEY))
@@ -160,7 +160,7 @@ async def test_an_address_where_nobody_is_or_that_is_none_is_said(api: StubMessa
     ("status", "trouble"),
     [(400, None), (422, None), (401, ModelProblemKind.KEY_REJECTED), (405, ModelProblemKind.WRONG_ADDRESS)],
 )
-async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refuse(
+async def test_a_service_without_a_model_list_is_checked_with_an_invalid_request(
     status: int, trouble: ModelProblemKind | None
 ) -> None:
     asked: list[str] = []
@@ -179,7 +179,7 @@ async def test_a_service_without_a_list_of_models_is_asked_what_it_can_but_refus
 @pytest.mark.parametrize(
     ("status", "trouble"), [(400, None), (404, ModelProblemKind.KEY_REJECTED), (403, ModelProblemKind.KEY_REJECTED)]
 )
-async def test_a_key_that_is_for_messages_alone_is_good(status: int, trouble: ModelProblemKind | None) -> None:
+async def test_a_key_restricted_to_messages_is_valid(status: int, trouble: ModelProblemKind | None) -> None:
     def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(status=403 if request.method == "GET" else status)
 
@@ -189,8 +189,8 @@ async def test_a_key_that_is_for_messages_alone_is_good(status: int, trouble: Mo
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_address_that_speaks_in_another_way_is_said(api: StubMessagesApi) -> None:
-    """Plain where a secured one is meant, and something that hangs up."""
+async def test_an_address_with_another_protocol_is_reported(api: StubMessagesApi) -> None:
+    """HTTP where HTTPS is expected, and a server that closes the connection."""
     secured = await complaint_of(Upstream(base_url=api.base_url.replace("http:", "https:"), api_key=KEY))
 
     async def hang_up(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -208,10 +208,10 @@ async def test_an_address_that_speaks_in_another_way_is_said(api: StubMessagesAp
 @pytest.mark.behaviour("GW-08")
 @pytest.mark.parametrize("before", [None, REFUSED, wrong_address_problem(ANYWHERE, "a page answers there"), AWAY])
 @pytest.mark.parametrize(("models", "messages"), [(429, 0), (500, 0), (529, 0), (400, 0), (404, 500), (403, 429)])
-async def test_a_limit_or_a_failure_of_the_service_says_nothing_of_the_key(
+async def test_a_limited_or_failing_service_makes_the_check_inconclusive(
     models: int, messages: int, before: ModelProblem | None
 ) -> None:
-    """Neither for it nor against it; that nobody answers is over."""
+    """Neither valid nor invalid; an earlier outage is over."""
 
     def answer(request: web.BaseRequest) -> web.Response:
         return web.Response(status=models if request.method == "GET" else messages)
@@ -221,7 +221,7 @@ async def test_a_limit_or_a_failure_of_the_service_says_nothing_of_the_key(
     assert found == InconclusiveCheck(status=messages or models)
 
 
-async def test_a_key_that_no_header_can_hold_is_said() -> None:
+async def test_a_key_that_no_header_can_hold_is_reported() -> None:
     async with answering(lambda _: web.Response()) as address:
         complaint = await complaint_of(Upstream(base_url=address, api_key="sk-\nant"))
     assert complaint is not None
@@ -229,7 +229,7 @@ async def test_a_key_that_no_header_can_hold_is_said() -> None:
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one(
+async def test_a_successful_answer_clears_a_problem_and_a_refusal_sets_one(
     host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     gateway = await host.open(upstream)
@@ -239,7 +239,7 @@ async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one
         ModelProblemKind.KEY_REJECTED,
         ModelProblemKind.KEY_REJECTED,
         None,
-    ):  # an overloaded service says nothing of the key
+    ):  # an overloaded service says nothing about the key
         async with client.post(MESSAGES, json=make_request_body()) as answer:
             await answer.read()
         complaint = gateway.health.status.problem
@@ -258,10 +258,10 @@ async def test_an_answer_that_passes_ends_the_complaint_and_a_refusal_begins_one
     ],
 )
 @pytest.mark.parametrize("before", [REFUSED, AWAY])
-async def test_only_an_answer_as_a_model_gives_one_shows_that_the_model_can_be_asked(
+async def test_only_an_answer_in_the_form_of_a_model_counts_as_success(
     host: GatewayTestHost, content_type: str, is_good: bool, before: ModelProblem
 ) -> None:
-    """A page that the network's owner puts before everything has status 200, too."""
+    """A captive portal has status 200, too."""
 
     def page(_: web.BaseRequest) -> web.Response:
         return web.Response(body=b"{}", headers={"content-type": content_type})
@@ -278,7 +278,7 @@ async def test_only_an_answer_as_a_model_gives_one_shows_that_the_model_can_be_a
 
 
 @pytest.mark.behaviour("GW-08")
-def test_that_nobody_answers_for_a_while_is_no_end_of_what_was_wrong_before() -> None:
+def test_an_outage_does_not_clear_an_earlier_problem() -> None:
     health = ModelHealth(ANYWHERE, ManualClock())
     health.report_problem(REFUSED)
     health.report_problem(AWAY)
@@ -291,7 +291,7 @@ def test_that_nobody_answers_for_a_while_is_no_end_of_what_was_wrong_before() ->
 
 
 @pytest.mark.behaviour("GW-08")
-async def test_who_waits_for_a_complaint_hears_of_it(
+async def test_a_task_that_waits_for_a_problem_is_woken_by_it(
     host: GatewayTestHost, api: StubMessagesApi, upstream: Upstream
 ) -> None:
     gateway = await host.open(upstream)

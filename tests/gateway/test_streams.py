@@ -1,4 +1,4 @@
-"""Answers pass as they come, and every call is on record however it ends."""
+"""Answers are forwarded as they arrive, and every call is recorded however it ends."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ from tests.support.messages_api import (
 )
 
 
-async def test_an_answer_passes_unchanged_and_is_recorded(
+async def test_an_answer_is_forwarded_unchanged_and_recorded(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.replies.append(Text("Hello there.", Tokens(input=3, output=77, cache_read=40, cache_written=5)))
@@ -43,7 +43,7 @@ async def test_an_answer_passes_unchanged_and_is_recorded(
     assert call.duration_ms >= 0
 
 
-async def test_an_answer_in_one_piece_is_recorded_too(
+async def test_an_answer_without_streaming_is_recorded_too(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.replies.append(ToolUse("Bash", {"command": "date"}, tokens=Tokens(output=9)))
@@ -89,7 +89,7 @@ async def test_a_slow_reader_slows_only_itself(
 
 
 @pytest.mark.behaviour("GW-03")
-async def test_a_client_that_leaves_ends_the_request_upstream(
+async def test_a_client_that_disconnects_ends_the_upstream_request(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.replies.append(Text("first second", Tokens(input=6), gate=asyncio.Event()))
@@ -103,7 +103,7 @@ async def test_a_client_that_leaves_ends_the_request_upstream(
     assert (call.outcome, call.usage.tokens_in) == (CallOutcome.ABANDONED, 6)
 
 
-async def test_a_cut_stream_is_cut_for_the_client_and_on_record(
+async def test_a_truncated_stream_is_truncated_for_the_client_and_recorded(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.replies.append(DroppedConnection())
@@ -114,7 +114,7 @@ async def test_a_cut_stream_is_cut_for_the_client_and_on_record(
     assert (call.outcome, call.status, call.usage.tokens_in) == (CallOutcome.TRUNCATED, 200, 10)
 
 
-async def test_garbage_passes_and_counts_as_cut(
+async def test_an_unreadable_answer_is_forwarded_and_recorded_as_truncated(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.replies.append(Garbage())
@@ -124,7 +124,7 @@ async def test_garbage_passes_and_counts_as_cut(
     assert (call.outcome, call.usage, call.model) == (CallOutcome.TRUNCATED, Usage(), "claude-test")
 
 
-async def test_refusals_of_the_service_reach_the_client_as_they_are(
+async def test_refusals_of_the_service_reach_the_client_unchanged(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     api.replies += [rate_limited(7), OVERLOADED]
@@ -138,7 +138,7 @@ async def test_refusals_of_the_service_reach_the_client_as_they_are(
     assert overloaded.error == "overloaded_error: Overloaded"
 
 
-async def test_counting_tokens_and_listing_models_pass_without_a_record(
+async def test_token_counts_and_model_lists_are_forwarded_without_a_record(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     async with client.post("http://localhost/v1/messages/count_tokens", json=make_request_body()) as answer:
@@ -151,7 +151,7 @@ async def test_counting_tokens_and_listing_models_pass_without_a_record(
     assert [asked.query for asked in api.messages] == ["beta=true"]
 
 
-async def test_trouble_with_the_record_does_not_touch_the_stream(
+async def test_a_failing_record_does_not_affect_the_stream(
     api: StubMessagesApi, client: aiohttp.ClientSession, ledger: CallLedger
 ) -> None:
     ledger.error = RuntimeError("disk full")
@@ -184,7 +184,7 @@ async def test_an_open_stream_may_finish_when_the_host_stops(
 
 
 async def open_when_turned_away(gate: asyncio.Event, socket: Path) -> None:
-    """Open the gate as soon as the gateway takes nothing new."""
+    """Open the gate as soon as the gateway accepts no new request."""
     with suppress(OSError):
         while True:
             _, writer = await asyncio.open_unix_connection(socket)
@@ -193,7 +193,7 @@ async def open_when_turned_away(gate: asyncio.Event, socket: Path) -> None:
     gate.set()
 
 
-async def test_a_stream_that_outlasts_the_grace_is_ended_and_on_record_before_the_stop_returns(
+async def test_a_stream_longer_than_the_grace_period_is_ended_and_recorded_before_the_stop_returns(
     api: StubMessagesApi, host: GatewayTestHost, upstream: Upstream, ledger: CallLedger
 ) -> None:
     api.replies.append(Text("first second", gate=asyncio.Event()))
@@ -208,7 +208,7 @@ async def test_a_stream_that_outlasts_the_grace_is_ended_and_on_record_before_th
             await answer.read()
 
 
-async def test_a_gateway_that_is_not_open_takes_no_session(host: GatewayTestHost, upstream: Upstream) -> None:
+async def test_a_closed_gateway_accepts_no_session(host: GatewayTestHost, upstream: Upstream) -> None:
     closed = host.gateway(upstream)
     with pytest.raises(RuntimeError):
         await closed.attach(SessionId("s1"), host.socket("s1"))

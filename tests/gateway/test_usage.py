@@ -1,4 +1,4 @@
-"""Usage is read from passing bytes, wherever they are cut, whatever they are."""
+"""Usage is read from forwarded bytes, however they are split, whatever they are."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def read(*chunks: bytes, content_type: str = "text/event-stream") -> ResponseSum
 
 
 @given(st.lists(st.integers(min_value=0, max_value=len(STREAM))), st.sampled_from([b"\n", b"\r\n"]))
-def test_a_stream_reads_the_same_wherever_it_is_cut(cuts: list[int], newline: bytes) -> None:
+def test_a_stream_reads_the_same_however_it_is_split_into_chunks(cuts: list[int], newline: bytes) -> None:
     edges = [0, *sorted(cuts), len(STREAM)]
     chunks = [STREAM[start:end].replace(b"\n", newline) for start, end in pairwise(edges)]
     found = read(*chunks)
@@ -64,7 +64,7 @@ def test_a_stream_reads_the_same_wherever_it_is_cut(cuts: list[int], newline: by
 
 @given(st.lists(st.binary() | st.sampled_from([START, END, b"data: ", b"\n", b'{"type":"error"']), max_size=20))
 @pytest.mark.parametrize("content_type", ["text/event-stream", "application/json", ""])
-def test_whatever_comes_nothing_is_raised(content_type: str, chunks: list[bytes]) -> None:
+def test_no_input_raises_an_exception(content_type: str, chunks: list[bytes]) -> None:
     read(*chunks, content_type=content_type)
 
 
@@ -77,14 +77,14 @@ json_values = st.recursive(
 
 
 @given(st.sampled_from(["message_start", "message_delta", "error", "message"]), json_values)
-def test_events_of_any_shape_are_read_without_trouble(kind: str, value: object) -> None:
+def test_events_of_any_shape_are_read_without_an_exception(kind: str, value: object) -> None:
     found = read(event(kind, message=value, usage=value, error=value))
     assert 0 <= found.usage.tokens_in <= MAX_TOKENS
     assert isinstance(found.model, str)
 
 
 @pytest.mark.parametrize("count", [-1, True, "7", 1.5, None, 2**60])
-def test_a_count_that_is_none_is_not_taken(count: object) -> None:
+def test_an_invalid_token_count_is_ignored(count: object) -> None:
     assert read(START, event("message_delta", usage={"output_tokens": count})).usage.tokens_out == 1
 
 
@@ -94,12 +94,12 @@ def test_a_stream_that_stops_early_has_the_usage_seen_so_far() -> None:
     assert not found.is_complete
 
 
-def test_an_error_in_the_stream_is_kept_with_its_words() -> None:
+def test_an_error_in_the_stream_is_kept_with_its_message() -> None:
     found = read(START, event("error", error={"type": "overloaded_error", "message": "Overloaded"}))
     assert found.error == "overloaded_error: Overloaded"
 
 
-def test_a_line_too_long_is_skipped_and_the_next_ones_are_read() -> None:
+def test_a_line_that_is_too_long_is_skipped_and_the_next_are_read() -> None:
     long = delta('"message_delta"' + "x" * 3 * MAX_EVENT_BYTES)
     reader = StreamReader()
     for start in range(0, len(long), 1000):
@@ -109,7 +109,7 @@ def test_a_line_too_long_is_skipped_and_the_next_ones_are_read() -> None:
     assert reader.summary.usage.tokens_in == 3
 
 
-def test_an_answer_in_one_document_has_the_same_usage() -> None:
+def test_an_answer_as_one_document_has_the_same_usage() -> None:
     usage = {"input_tokens": 1, "output_tokens": 2, "cache_read_input_tokens": 3, "cache_creation_input_tokens": 4}
     whole = json.dumps({"type": "message", "model": "m", "content": [], "usage": usage}).encode()
     found = read(whole[:20], whole[20:], content_type="application/json")
@@ -117,10 +117,10 @@ def test_an_answer_in_one_document_has_the_same_usage() -> None:
     assert (found.model, found.is_complete) == ("m", True)
 
 
-def test_a_document_too_long_is_not_kept() -> None:
+def test_a_document_that_is_too_long_is_not_kept() -> None:
     found = read(b"{", b" " * MAX_DOCUMENT_BYTES, b"}", content_type="application/json")
     assert found.usage == Usage()
 
 
-def test_a_document_nested_to_death_counts_nothing() -> None:
+def test_a_deeply_nested_document_counts_nothing() -> None:
     assert read(b"[" * 200_000, content_type="application/json").usage == Usage()

@@ -1,4 +1,4 @@
-"""Rules whose time is up end on record, and those who made them hear of it once."""
+"""Expired rules end on record, and their makers are notified once."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ DM = Origin(channel_type="fake", instance="default", platform_id="dm-of-owner")
 
 @dataclass(kw_only=True)
 class Register:
-    """Rules, somebody who makes them, and who is told."""
+    """Rules, their maker, and the recorded notices."""
 
     store: Store
     clock: ManualClock
@@ -51,7 +51,7 @@ class Register:
                 await service
 
     async def pass_days(self, days: int) -> None:
-        """Hour by hour, as the service looks."""
+        """Advance hour by hour, as the service checks."""
         for _ in range(days * 24):
             await self.clock.advance(3600)
             await self.clock.wait_for_sleeper()
@@ -89,7 +89,7 @@ async def register(tmp_path: Path) -> AsyncIterator[Register]:
 
 
 @pytest.mark.behaviour("AP-05")
-async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_maker_hears_of_it(
+async def test_a_thirty_day_rule_ends_with_a_notice_to_its_maker(
     register: Register,
 ) -> None:
     unused, used = await register.rule(days=30), await register.rule(days=30, subject="any`\n**bold**")
@@ -117,7 +117,7 @@ async def test_months_pass_and_what_was_allowed_for_thirty_days_ends_and_its_mak
     assert {(one.actor, one.target) for one in kept} == {("host", str(unused.id)), ("host", str(used.id))}
 
 
-async def test_a_rule_decides_nothing_from_its_end_on_even_before_it_is_ended_on_record(register: Register) -> None:
+async def test_a_rule_decides_nothing_from_its_end_on_even_before_the_end_is_recorded(register: Register) -> None:
     await register.rule(days=1)
 
     async def applies() -> bool:
@@ -132,7 +132,7 @@ async def test_a_rule_decides_nothing_from_its_end_on_even_before_it_is_ended_on
     assert not await applies()
 
 
-async def test_a_rule_made_at_the_machine_or_by_one_who_is_nowhere_to_be_told_ends_without_words(
+async def test_a_rule_by_the_command_line_or_an_unreachable_user_ends_without_a_notice(
     register: Register,
 ) -> None:
     await register.rule(days=1, by="local:root")
@@ -143,7 +143,7 @@ async def test_a_rule_made_at_the_machine_or_by_one_who_is_nowhere_to_be_told_en
     assert await rules.list_all(register.store.reports, limit=10) == []
 
 
-async def test_many_that_end_together_are_one_message(register: Register) -> None:
+async def test_rules_that_end_together_make_one_notice(register: Register) -> None:
     for number in range(30):
         await register.rule(days=1, subject=str(number))
     async with register.kept():
@@ -152,7 +152,7 @@ async def test_many_that_end_together_are_one_message(register: Register) -> Non
     assert said.endswith("and 10 more: nanohost rules list --ended")
 
 
-async def test_a_refusal_is_called_one(register: Register) -> None:
+async def test_the_notice_of_an_ended_denial_rule_calls_it_a_refusal(register: Register) -> None:
     rule = await register.rule(days=1)
     refusal = Rule(**{name: getattr(rule, name) for name in Rule.__slots__} | {"effect": RuleEffect.DENY})
     assert expiry_text(refusal, None).startswith("Your refusal of 2026-01-01 (tasks.create, for all agents)")

@@ -1,4 +1,4 @@
-"""May an agent have what it asks for: every combination of what is known."""
+"""The guard's decision for every combination of facts."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from nanohost.testing.manual_clock import START
 ALLOW, HOLD, DENY = Permission.ALLOW, Permission.HOLD, Permission.DENY
 ANY = "*"
 
-# policy, rule, usual, approved: the first row that fits decides.
+# policy, rule, default, approved: the first row that fits decides.
 TABLE = (
     (DENY, ANY, ANY, ANY, DENY),
     (ANY, "deny", ANY, ANY, DENY),
@@ -66,11 +66,11 @@ def test_a_request_is_decided_as_the_table_says(
     assert decision.reason
 
 
-def test_no_row_of_the_table_is_idle() -> None:
+def test_every_row_of_the_table_applies_somewhere() -> None:
     assert {row_for(case) for case in COMBINATIONS} == set(range(len(TABLE)))
 
 
-def test_only_the_rule_that_decided_is_counted_as_used() -> None:
+def test_only_the_deciding_rule_is_counted_as_used() -> None:
     spared = GuardFacts(action="a", default=HOLD, policy=None, rule=rule("allow"), is_approved=False)
     free = GuardFacts(action="a", default=ALLOW, policy=None, rule=rule("allow"), is_approved=False)
     refused = GuardFacts(action="a", default=ALLOW, policy=None, rule=rule("deny"), is_approved=False)

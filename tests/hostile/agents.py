@@ -1,4 +1,4 @@
-"""Hostile agents beside good ones, in a whole host: real containers, in which `program.py` is let loose."""
+"""Hostile agents beside good ones, in a whole host: real containers, in which `program.py` runs."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ START_TIMEOUT_S = 90.0
 
 @asynccontextmanager
 async def run_hostile_host(root: Path, kind: str, **host: object) -> AsyncIterator[RunningHost]:
-    """A host whose containers are of that kind, with these settings of [host]. Skips the test where there are none."""
+    """A host with this container runtime and these settings of [host]. Skips the test where it is unavailable."""
     runtime = await _runtime(root, kind)
     settings = scripted_settings(runtime=kind, poll_interval_s=0.2, **host)
     async with run_host(root, runtime=runtime, settings=settings) as flow:
@@ -41,7 +41,7 @@ async def run_hostile_host(root: Path, kind: str, **host: object) -> AsyncIterat
 
 
 async def start_hostile_agent(flow: RunningHost, name: str, *, chat: str = "bad") -> None:
-    """An agent of a chat of its own that has begun to be hostile, in the way of that program."""
+    """Start an agent in a chat of its own that runs this hostile program."""
     rule = {"match": "begin", "actions": [{"start": ["python3", "program.py", name]}, {"answer": "begun"}]}
     await flow.wire(chat, chat, script=[rule])
     folder = flow.home.groups / chat
@@ -51,7 +51,7 @@ async def start_hostile_agent(flow: RunningHost, name: str, *, chat: str = "bad"
 
 
 async def ask_agent(flow: RunningHost, text: str, *, chat: str = GOOD) -> str:
-    """What a person is answered who writes that."""
+    """The answer of an agent to this text."""
     before = len(flow.texts(chat))
     await flow.fake.person_writes(text, chat=chat)
     await wait_until(lambda: len(flow.texts(chat)) > before, timeout_s=START_TIMEOUT_S)
@@ -59,7 +59,7 @@ async def ask_agent(flow: RunningHost, text: str, *, chat: str = GOOD) -> str:
 
 
 async def wait_for_stop_reason(flow: RunningHost, chat: str = "bad") -> str:
-    """Wait until the chat's session was stopped, and return what the operator is told of it."""
+    """Wait until the chat's session was stopped; returns the reason shown to the operator."""
     session = await flow.session(chat)
     await wait_until(lambda: session.id in flow.host.container_manager.failures(), timeout_s=START_TIMEOUT_S)
     return flow.host.container_manager.failures()[session.id].reason

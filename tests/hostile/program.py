@@ -35,7 +35,7 @@ MAX_RUNTIME_S = 120.0
 
 
 def swap_journal() -> None:
-    """Has the journal be a pipe that nobody writes to, and a plain file, in turns of microseconds."""
+    """Swaps the journal between a pipe that nobody writes to and a plain file, every few microseconds."""
     pipe = OUT / "pipe"
     os.mkfifo(pipe)
     JOURNAL.touch()
@@ -46,7 +46,7 @@ def swap_journal() -> None:
     while time.monotonic() < until:
         for _ in range(10_000):
             libc.renameat2(-100, names[0], -100, names[1], RENAME_EXCHANGE)
-        os.utime(DATABASE)  # it is looked at once more
+        os.utime(DATABASE)  # it is read once more
 
 
 def lock() -> None:
@@ -56,12 +56,12 @@ def lock() -> None:
     _at_work()
     until = time.monotonic() + MAX_RUNTIME_S
     while time.monotonic() < until:
-        os.utime(DATABASE)  # it is looked at once more
+        os.utime(DATABASE)  # it is read once more
         time.sleep(0.05)
 
 
 def lock_inbound() -> None:
-    """Reads the host's inbound.db and does not come to an end."""
+    """Reads the host's inbound.db in a transaction that never ends."""
     connection = sqlite3.connect(f"file:{IN / 'inbound.db'}?mode=ro", uri=True, isolation_level=None, timeout=60)
     connection.execute("BEGIN")
     connection.execute("SELECT count(*) FROM meta").fetchall()
@@ -70,7 +70,7 @@ def lock_inbound() -> None:
 
 
 def lease_inbound() -> None:
-    """Takes a lease on the host's inbound.db: whoever opens it to write waits, in open(2), until that is broken."""
+    """Takes a lease on the host's inbound.db: opening it for writing waits, in open(2), until the lease is broken."""
     signal.signal(signal.SIGIO, signal.SIG_IGN)
     descriptor = os.open(IN / "inbound.db", os.O_RDONLY)
     _at_work()
@@ -82,7 +82,7 @@ def lease_inbound() -> None:
 
 
 def fill_table() -> None:
-    """Has more acks than any look should search, and goes on touching its file."""
+    """Writes more acks than any read should search, and keeps touching its file."""
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
         _at_work()
@@ -98,7 +98,7 @@ def fill_table() -> None:
 
 
 def large_state() -> None:
-    """Keeps 250 MB in what a look reads of its state, and goes on touching its file."""
+    """Keeps 250 MB in the state that a read returns, and keeps touching its file."""
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
         with database:
@@ -112,7 +112,7 @@ def large_state() -> None:
 
 
 def large_text() -> None:
-    """Says one text of 200 MB, and goes on touching its file."""
+    """Writes one text of 200 MB, and keeps touching its file."""
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
         with database:
@@ -126,7 +126,7 @@ def large_text() -> None:
 
 
 def flood_requests() -> None:
-    """Asks for something that is refused, 500 times a second."""
+    """Makes 500 requests a second that are refused."""
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
         _at_work()
@@ -146,22 +146,22 @@ def flood_requests() -> None:
 
 
 def fill_out() -> None:
-    """Takes 24 MB in the folder of what it sends."""
+    """Fills its out folder with 24 MB."""
     _hoard(OUT)
 
 
 def fill_state() -> None:
-    """Takes 24 MB in the folder of its conversation."""
+    """Fills its state folder with 24 MB."""
     _hoard(OUT.parent / "state")
 
 
 def fill_workspace() -> None:
-    """Takes 24 MB in the folder that all sessions of the agent have."""
+    """Fills the agent's workspace with 24 MB."""
     _hoard(Path.cwd())
 
 
 def fill_renamed() -> None:
-    """Takes 24 MB in a folder that has another name each moment, among so many that reading their names takes long."""
+    """Fills a folder with 24 MB that is renamed all the time, among so many that reading their names takes long."""
     for number in range(2000):
         Path("many", str(number)).mkdir(parents=True)
     hidden = Path("many", "hidden-0")
@@ -175,7 +175,7 @@ def fill_renamed() -> None:
 
 
 def fill_disk() -> None:
-    """Takes most of a disk of 200 MB at once, and what is left slowly enough to be noticed."""
+    """Fills most of a disk of 200 MB at once, and the rest slowly enough to be noticed."""
     with Path("hoard").open("wb") as hoard:
         os.posix_fallocate(hoard.fileno(), 0, 160 * MIB)
         _at_work()
@@ -192,7 +192,7 @@ def _hoard(folder: Path) -> None:
 
 
 def fill_log() -> None:
-    """Does that in the log of its output, behind the log's end, where its length does not tell."""
+    """Does that in the log of its output, behind the log's end, where its length does not show it."""
     keep_size = 1
     fallocate = ctypes.CDLL(None, use_errno=True).fallocate
     fallocate.argtypes = (ctypes.c_int, ctypes.c_int, ctypes.c_long, ctypes.c_long)
@@ -211,7 +211,7 @@ def fill_log() -> None:
 
 
 def flood_acks() -> None:
-    """Acks what it was never given, 5,000 a second."""
+    """Acks unknown messages, 5,000 a second."""
     with closing(sqlite3.connect(DATABASE, timeout=60)) as database:
         database.execute("PRAGMA synchronous = OFF")
         _at_work()
@@ -229,7 +229,7 @@ def flood_acks() -> None:
 
 
 def flood_gateway() -> None:
-    """Asks for the model without end: eight connections, twenty requests at once on each, and opens them anew."""
+    """Makes endless requests to the model: eight connections, twenty requests at once on each, again and again."""
     socket_path = str(OUT.parent / "run" / "gateway.sock")
     _at_work()
     for _ in range(8):

@@ -1,4 +1,4 @@
-"""What a container writes into its folders fills nobody's disk but its own share, and who does it is held."""
+"""A session that fills a disk fills only its own share, and is held."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ def _engine(request: pytest.FixtureRequest) -> None:
 
 @pytest.fixture(autouse=True)
 def _frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Each second and not each ten: the tests are many, and wait for several."""
+    """Check every second and not every ten: many tests wait for several checks."""
     monkeypatch.setattr(health, "CHECK_INTERVAL_S", 1.0)
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
-async def test_who_fills_a_folder_is_held_and_everybody_else_goes_on(tmp_path: Path, kind: str) -> None:
+async def test_a_session_that_fills_a_folder_is_held_and_others_continue(tmp_path: Path, kind: str) -> None:
     async with run_hostile_host(tmp_path, kind, session_disk_mb=8, workspace_mb=8) as flow:
         await flow.wire("good", "good")
         for name in ("out", "state", "workspace"):
@@ -58,9 +58,7 @@ async def test_who_fills_a_folder_is_held_and_everybody_else_goes_on(tmp_path: P
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
-async def test_what_is_renamed_so_often_that_it_cannot_be_counted_is_found_when_it_rests(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_constantly_renamed_files_are_counted_once_the_session_is_idle(tmp_path: Path, kind: str) -> None:
     async with run_hostile_host(tmp_path, kind, workspace_mb=24) as flow:
         await start_hostile_agent(flow, "fill_renamed")
         await wait_until(lambda: not flow.host.container_manager.containers(), timeout_s=START_TIMEOUT_S)
@@ -70,9 +68,7 @@ async def test_what_is_renamed_so_often_that_it_cannot_be_counted_is_found_when_
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
-async def test_who_makes_the_disk_short_is_named_and_held_and_everybody_else_goes_on_when_there_is_room(
-    tmp_path: Path, kind: str
-) -> None:
+async def test_the_cause_of_a_low_disk_is_held_and_others_resume_with_free_space(tmp_path: Path, kind: str) -> None:
     home = tmp_path / "home"
     with mount_small_disk(home, 200):
         async with run_hostile_host(home, kind) as flow:
@@ -102,8 +98,8 @@ async def test_who_makes_the_disk_short_is_named_and_held_and_everybody_else_goe
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("SE-06")
-async def test_who_fills_the_disk_with_its_log_is_held_and_its_log_is_cut(tmp_path: Path) -> None:
-    """Docker keeps what a container says within limits of its own; plain processes find the logs of all others."""
+async def test_a_session_that_fills_the_disk_with_its_log_is_held_and_the_log_truncated(tmp_path: Path) -> None:
+    """Docker limits a container's log itself; plain processes can write to the logs of all others."""
     home = tmp_path / "home"
     with mount_small_disk(home, 200):
         async with run_hostile_host(home, "bubblewrap") as flow:

@@ -1,4 +1,4 @@
-"""What a container does with its own two files stops, slows and fills nobody but itself."""
+"""A session's misuse of its own two files stops, throttles or fills nobody but itself."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def _engine(request: pytest.FixtureRequest) -> None:
 @pytest.mark.case("a companion file of outbound.db that is no regular file")
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06", "RT-03")
-async def test_a_journal_that_is_swapped_for_a_pipe_stops_its_own_session_alone(tmp_path: Path, kind: str) -> None:
+async def test_a_journal_swapped_for_a_pipe_stops_its_own_session_only(tmp_path: Path, kind: str) -> None:
     async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
         await start_hostile_agent(flow, "swap_journal")
@@ -52,8 +52,8 @@ async def test_a_session_that_only_holds_a_lock_is_stopped_and_named(tmp_path: P
 
 @pytest.mark.case("ten sessions that lock their own outbound.db")
 @pytest.mark.behaviour("SE-06", "RT-03")
-async def test_beside_ten_sessions_that_hold_a_lock_another_is_answered(tmp_path: Path) -> None:
-    """How fast, benchmarks/hostile.py measures."""
+async def test_a_session_is_answered_while_ten_others_hold_locks(tmp_path: Path) -> None:
+    """benchmarks/hostile.py measures how fast."""
     async with run_hostile_host(tmp_path, "process", max_containers=12) as flow:
         await flow.wire("good", "good")
         for number in range(10):
@@ -64,7 +64,7 @@ async def test_beside_ten_sessions_that_hold_a_lock_another_is_answered(tmp_path
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
-async def test_a_session_that_keeps_the_host_from_writing_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
+async def test_a_session_that_blocks_the_hosts_writes_is_stopped_and_named(tmp_path: Path, kind: str) -> None:
     async with run_hostile_host(tmp_path, kind) as flow:
         await start_hostile_agent(flow, "lock_inbound")
         await flow.fake.person_writes("are you there?", chat="bad")
@@ -79,7 +79,7 @@ async def test_a_session_that_keeps_the_host_from_writing_is_stopped_and_named(t
     ],
 )
 @pytest.mark.behaviour("SE-06")
-async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path, kind: str) -> None:
+async def test_no_file_lease_of_a_session_blocks_the_host(tmp_path: Path, kind: str) -> None:
     async with run_hostile_host(tmp_path, kind) as flow:
         await flow.wire("good", "good")
         assert await ask_agent(flow, "hi") == "echo: hi"
@@ -94,7 +94,7 @@ async def test_no_lease_on_the_hosts_files_keeps_the_host_waiting(tmp_path: Path
 @pytest.mark.parametrize("name", ["fill_table", "large_text"])
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
-async def test_a_file_that_takes_too_much_to_read_stops_its_own_session_alone(
+async def test_a_file_that_is_too_expensive_to_read_stops_its_own_session_only(
     tmp_path: Path, kind: str, name: str
 ) -> None:
     async with run_hostile_host(tmp_path, kind) as flow:
@@ -106,7 +106,7 @@ async def test_a_file_that_takes_too_much_to_read_stops_its_own_session_alone(
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06")
-async def test_a_session_that_acks_without_end_is_slowed_down_and_named_and_others_are_answered(
+async def test_a_session_that_floods_acks_is_throttled_and_named_and_others_are_answered(
     tmp_path: Path, kind: str
 ) -> None:
     async with run_hostile_host(tmp_path, kind) as flow:
@@ -121,7 +121,7 @@ async def test_a_session_that_acks_without_end_is_slowed_down_and_named_and_othe
 
 @pytest.mark.parametrize("kind", RUNTIMES)
 @pytest.mark.behaviour("SE-06", "GW-02")
-async def test_a_session_that_floods_its_way_to_the_model_is_slowed_down_and_named_and_others_are_answered(
+async def test_a_session_that_floods_the_gateway_is_throttled_and_named_and_others_are_answered(
     tmp_path: Path, kind: str
 ) -> None:
     async with run_hostile_host(tmp_path, kind) as flow:
@@ -136,7 +136,7 @@ async def test_a_session_that_floods_its_way_to_the_model_is_slowed_down_and_nam
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_the_model(tmp_path: Path) -> None:
+async def test_the_owner_is_notified_of_a_session_that_keeps_flooding_the_gateway(tmp_path: Path) -> None:
     async with run_hostile_host(tmp_path, "process", session_calls_per_hour=36) as flow:
         now, place = flow.host.clock.now(), Origin(channel_type="fake", instance="default", platform_id="d")
         async with flow.host.store.transaction() as tx:
@@ -153,13 +153,13 @@ async def test_the_owner_is_told_of_a_session_that_goes_on_flooding_its_way_to_t
 
 @pytest.mark.case("a container that keeps 250 MB in its state")
 @pytest.mark.parametrize("name", ["large_state", "large_text"])
-async def test_what_a_container_keeps_in_its_file_is_not_kept_in_the_hosts_memory(tmp_path: Path, name: str) -> None:
+async def test_data_in_a_containers_file_does_not_stay_in_the_hosts_memory(tmp_path: Path, name: str) -> None:
     async with run_hostile_host(tmp_path, "process") as flow:
         await flow.wire("good", "good")
         await ask_agent(flow, "hi")
         before = _resident_mb()
         await start_hostile_agent(flow, name)
-        await ask_agent(flow, "/status", chat="bad")  # reads what the container says of its turn
+        await ask_agent(flow, "/status", chat="bad")  # reads the container's report of its turn
         for number in range(MESSAGES):
             await ask_agent(flow, str(number))
         assert _resident_mb() - before < 20

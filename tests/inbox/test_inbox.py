@@ -1,4 +1,4 @@
-"""What a channel hands in is on disk when `accept` returns, once, in a form that can be read again."""
+"""An accepted event is on disk when `accept` returns, once, in a form that can be read again."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def store(database: Path) -> AsyncIterator[Store]:
 
 
 async def wire(store: Store, instance: str, chat: str, *, bots: bool = False) -> None:
-    """Have an agent listen in a chat."""
+    """Wire an agent to a chat."""
     async with store.transaction() as tx:
         agent = await agent_groups.find(tx, "a") or await agent_groups.add(
             tx, folder="a", name="a", provider=None, model=None, now=NOON
@@ -107,7 +107,7 @@ def inbox(make_inbox: MakeInbox) -> ChannelInbox:
     return make_inbox()
 
 
-async def kept(store: Store) -> InboundEvent:
+async def stored_event(store: Store) -> InboundEvent:
     (stored,) = await events.list_new(store, CHAT, limit=9)
     return stored.event
 
@@ -118,7 +118,7 @@ async def drops(store: Store) -> list[tuple[str, str]]:
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_an_accepted_event_is_on_disk_for_everybody(inbox: ChannelInbox, database: Path) -> None:
+async def test_an_accepted_event_is_visible_to_other_connections(inbox: ChannelInbox, database: Path) -> None:
     accepted = await inbox.accept(EVENT)
     assert accepted.new
     with closing(sqlite3.connect(database)) as other:
@@ -127,7 +127,7 @@ async def test_an_accepted_event_is_on_disk_for_everybody(inbox: ChannelInbox, d
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_an_event_that_cannot_be_kept_is_not_accepted(
+async def test_an_event_that_cannot_be_stored_is_not_accepted(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
 ) -> None:
     await store.drain()
@@ -137,18 +137,20 @@ async def test_an_event_that_cannot_be_kept_is_not_accepted(
 
 
 @pytest.mark.behaviour("IN-02")
-async def test_a_repeat_is_accepted_and_changes_nothing(inbox: ChannelInbox, store: Store, told: list[ChatKey]) -> None:
+async def test_a_repeated_event_is_accepted_and_changes_nothing(
+    inbox: ChannelInbox, store: Store, told: list[ChatKey]
+) -> None:
     results = [await inbox.accept(EVENT), await inbox.accept(EVENT), await inbox.accept(replace(EVENT, text="new"))]
     assert [result.new for result in results] == [True, False, False]
-    assert (await kept(store)).text == "hello"
+    assert (await stored_event(store)).text == "hello"
     assert set(told) == {CHAT}
 
 
 @pytest.mark.behaviour("IN-02", "IN-03")
-async def test_routing_hears_of_a_repeat_whose_first_delivery_was_cut_off_before_it_did(
+async def test_a_repeat_is_routed_if_its_first_delivery_was_interrupted_before(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
 ) -> None:
-    """A connection that ends takes with it who waits for the commit; the platform, which heard nothing, sends again."""
+    """A closed connection cancels the wait for the commit; the platform, without an acknowledgement, sends again."""
     async with store.transaction() as tx:
         await events.add(tx, CHAT, EVENT, now=NOON)
     told.clear()
@@ -157,7 +159,7 @@ async def test_routing_hears_of_a_repeat_whose_first_delivery_was_cut_off_before
 
 
 @pytest.mark.behaviour("IN-02")
-async def test_each_part_of_an_events_name_tells_it_from_others(make_inbox: MakeInbox) -> None:
+async def test_each_part_of_an_events_identity_distinguishes_it(make_inbox: MakeInbox) -> None:
     main, other = make_inbox(), make_inbox("other")
     different = [
         (main, EVENT),
@@ -170,18 +172,18 @@ async def test_each_part_of_an_events_name_tells_it_from_others(make_inbox: Make
     assert [(await inbox.accept(event)).new for inbox, event in different] == [True] * 6
 
 
-async def test_every_field_comes_back(inbox: ChannelInbox, store: Store) -> None:
+async def test_every_field_is_read_back(inbox: ChannelInbox, store: Store) -> None:
     event = replace(
         EVENT, kind=EventKind.EDIT, thread_id="7", is_group=True, mentions_bot=True, refers_to="0", chat_name="Chat"
     )
     await inbox.accept(event)
-    assert await kept(store) == event
+    assert await stored_event(store) == event
 
 
 @pytest.mark.behaviour("RT-01")
-async def test_a_thread_id_is_dropped_where_there_are_no_threads(make_inbox: MakeInbox, store: Store) -> None:
+async def test_a_thread_id_is_dropped_on_a_channel_without_threads(make_inbox: MakeInbox, store: Store) -> None:
     await make_inbox(threads=False).accept(replace(EVENT, thread_id="7"))
-    assert (await kept(store)).thread_id is None
+    assert (await stored_event(store)).thread_id is None
 
 
 @pytest.mark.behaviour("IN-05")
@@ -193,7 +195,7 @@ async def test_a_thread_id_is_dropped_where_there_are_no_threads(make_inbox: Mak
         (Sender(handle="b", name="Bot", is_bot=True), "another bot wrote it"),
     ],
 )
-async def test_bots_are_put_on_record_and_not_routed(
+async def test_events_of_bots_are_recorded_and_not_routed(
     inbox: ChannelInbox, store: Store, told: list[ChatKey], sender: Sender, reason: str
 ) -> None:
     event = replace(EVENT, sender=sender)
@@ -207,21 +209,23 @@ async def test_bots_are_put_on_record_and_not_routed(
 
 
 @pytest.mark.parametrize("text", ["a\x07\x1b[31mb\t", "‮abc", "🌍" * 1000, "é\u0301", "'; DROP TABLE x"])
-async def test_text_is_kept_as_it_was_written(inbox: ChannelInbox, store: Store, text: str) -> None:
+async def test_text_is_stored_unchanged(inbox: ChannelInbox, store: Store, text: str) -> None:
     await inbox.accept(replace(EVENT, text=text))
-    assert (await kept(store)).text == text
+    assert (await stored_event(store)).text == text
 
 
 @pytest.mark.parametrize(("text", "stored"), [("a\x00b", "ab"), ("\ud83d alone", "? alone")])
-async def test_what_cannot_be_stored_is_replaced(inbox: ChannelInbox, store: Store, text: str, stored: str) -> None:
+async def test_characters_that_cannot_be_stored_are_replaced(
+    inbox: ChannelInbox, store: Store, text: str, stored: str
+) -> None:
     name = Sender(handle="u1", name=text)
     await inbox.accept(replace(EVENT, text=text, sender=name, chat_name=text))
-    event = await kept(store)
+    event = await stored_event(store)
     assert (event.text, event.sender.name, event.chat_name) == (stored, stored, stored)
 
 
 @pytest.mark.parametrize("character", ["a", "é", "\x01", "🌍", '"'])
-async def test_a_megabyte_of_text_is_cut_says_so_and_fits_into_a_mailbox(
+async def test_an_oversized_text_is_truncated_with_a_note_and_fits_into_a_mailbox(
     inbox: ChannelInbox, store: Store, character: str
 ) -> None:
     await inbox.accept(replace(EVENT, text=character * 1024 * 1024))
@@ -235,25 +239,25 @@ async def test_a_megabyte_of_text_is_cut_says_so_and_fits_into_a_mailbox(
     assert payload.text == text
 
 
-async def test_names_are_cut(inbox: ChannelInbox, store: Store) -> None:
+async def test_long_names_are_truncated(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name="n" * 5000), chat_name="c" * 5000))
-    event = await kept(store)
+    event = await stored_event(store)
     assert (len(event.sender.name), len(event.chat_name)) == (MAX_NAME_CHARS, MAX_NAME_CHARS)
 
 
-async def test_a_file_name_that_is_cut_keeps_its_ending(inbox: ChannelInbox, store: Store) -> None:
+async def test_a_truncated_file_name_keeps_its_extension(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, attachments=(Attachment(ref="f", name="n" * 5000 + ".tar.gz"),)))
-    [file] = (await kept(store)).attachments
+    [file] = (await stored_event(store)).attachments
     assert (len(file.name), file.name[-9:]) == (MAX_NAME_CHARS, "nn.tar.gz")
 
 
-async def test_a_name_that_is_no_text_is_empty(inbox: ChannelInbox, store: Store) -> None:
+async def test_a_name_that_is_not_text_is_stored_as_empty(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, sender=Sender(handle="u1", name=None), chat_name=7))  # type: ignore[arg-type]
-    event = await kept(store)
+    event = await stored_event(store)
     assert (event.sender.name, event.chat_name) == ("", "")
 
 
-# --- events that can never be used
+# --- unusable events
 
 BROKEN: list[dict[str, object]] = [
     {"platform_id": ""},
@@ -295,7 +299,7 @@ BROKEN: list[dict[str, object]] = [
 
 @pytest.mark.behaviour("IN-01", "RT-10")
 @pytest.mark.parametrize("broken", BROKEN, ids=str)
-async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_back(
+async def test_an_invalid_event_is_recorded_and_not_redelivered(
     inbox: ChannelInbox, store: Store, told: list[ChatKey], broken: dict[str, object]
 ) -> None:
     event = replace(EVENT, **broken)  # type: ignore[arg-type]
@@ -306,7 +310,7 @@ async def test_an_event_that_can_never_be_used_is_on_record_and_does_not_come_ba
     assert (await events.list_chats_with_new(store), told) == ([], [])
 
 
-async def test_a_kind_that_is_said_as_plain_text_is_that_kind(inbox: ChannelInbox, store: Store) -> None:
+async def test_a_kind_given_as_a_string_is_converted(inbox: ChannelInbox, store: Store) -> None:
     assert (await inbox.accept(replace(EVENT, kind="message", platform_id="unwired"))).new  # type: ignore[arg-type]
     [found] = await events.list_new(store, ChatKey("fake", "main", "unwired"), limit=9)
     assert found.event.kind is EventKind.MESSAGE
@@ -318,14 +322,14 @@ async def test_two_events_without_ids_are_two_records(inbox: ChannelInbox, store
     assert len(await drops(store)) == 2
 
 
-async def test_a_broken_event_does_not_stand_in_the_way_of_a_sound_one(inbox: ChannelInbox, store: Store) -> None:
+async def test_an_invalid_event_does_not_block_a_valid_one(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, platform_message_id="", sent_at=None))  # type: ignore[arg-type]
     assert (await inbox.accept(EVENT)).new
-    assert await kept(store) == EVENT
+    assert await stored_event(store) == EVENT
 
 
 @pytest.mark.behaviour("IN-02")
-async def test_a_channel_that_catches_up_by_itself_learns_where_it_was_in_each_chat(make_inbox: MakeInbox) -> None:
+async def test_a_channel_that_catches_up_gets_its_last_position_in_each_chat(make_inbox: MakeInbox) -> None:
     inbox = make_inbox()
     for chat, number in [("c1", "1"), ("c2", "7"), ("c1", "2")]:
         await inbox.accept(replace(EVENT, platform_id=chat, platform_message_id=number))
@@ -334,7 +338,7 @@ async def test_a_channel_that_catches_up_by_itself_learns_where_it_was_in_each_c
     assert list((await inbox.latest()).items()) == [("c1", "2"), ("c2", "7")]
 
 
-# --- what nobody listens to
+# --- chats without an agent
 
 CHATTER = replace(EVENT, platform_id="elsewhere", is_group=True)
 UNHEARD = [
@@ -357,7 +361,7 @@ async def rows(store: Store) -> int:
 @pytest.mark.behaviour("RT-08")
 @pytest.mark.parametrize("known", [False, True])
 @pytest.mark.parametrize("event", UNHEARD)
-async def test_chatter_where_no_agent_listens_writes_nothing(
+async def test_an_event_where_no_agent_listens_writes_nothing(
     make_inbox: MakeInbox, store: Store, told: list[ChatKey], event: InboundEvent, known: bool
 ) -> None:
     if known:
@@ -370,7 +374,7 @@ async def test_chatter_where_no_agent_listens_writes_nothing(
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_chatter_where_no_agent_listens_costs_one_look_up_by_index(
+async def test_an_event_where_no_agent_listens_costs_one_indexed_query(
     inbox: ChannelInbox, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked: list[str] = []
@@ -387,7 +391,7 @@ async def test_chatter_where_no_agent_listens_costs_one_look_up_by_index(
 
 @pytest.mark.behaviour("RT-08")
 @pytest.mark.parametrize("event", [replace(CHATTER, is_group=False), replace(CHATTER, mentions_bot=True)])
-async def test_what_is_said_to_us_is_kept_wherever_it_is_said(
+async def test_an_addressed_event_is_kept_in_any_chat(
     inbox: ChannelInbox, told: list[ChatKey], event: InboundEvent
 ) -> None:
     assert (await inbox.accept(event)).new
@@ -396,7 +400,7 @@ async def test_what_is_said_to_us_is_kept_wherever_it_is_said(
 
 @pytest.mark.behaviour("RT-08", "RT-11")
 @pytest.mark.parametrize("status", ["new", "held", "dropped"])
-async def test_an_edit_where_no_agent_listens_is_kept_while_what_it_is_about_waits(
+async def test_an_edit_where_no_agent_listens_is_kept_while_its_message_waits(
     inbox: ChannelInbox, store: Store, status: str
 ) -> None:
     await inbox.accept(replace(CHATTER, mentions_bot=True))
@@ -408,9 +412,7 @@ async def test_an_edit_where_no_agent_listens_is_kept_while_what_it_is_about_wai
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_an_edit_that_is_the_first_to_name_us_is_said_to_us_wherever_it_is_said(
-    inbox: ChannelInbox, store: Store
-) -> None:
+async def test_an_edit_that_first_mentions_the_bot_is_kept_in_any_chat(inbox: ChannelInbox, store: Store) -> None:
     assert not (await inbox.accept(CHATTER)).new
     edit = replace(CHATTER, platform_message_id="1:2", kind=EventKind.EDIT, refers_to="1", mentions_bot=True)
     assert not (await inbox.accept(replace(edit, sender=Sender(handle="b", name="Bot", is_bot=True)))).new
@@ -422,9 +424,7 @@ async def test_an_edit_that_is_the_first_to_name_us_is_said_to_us_wherever_it_is
 
 
 @pytest.mark.behaviour("RT-08", "RT-11")
-async def test_an_edit_that_comes_together_with_what_it_is_about_is_kept_with_it(
-    inbox: ChannelInbox, store: Store
-) -> None:
+async def test_an_edit_together_with_its_message_is_kept(inbox: ChannelInbox, store: Store) -> None:
     said = replace(CHATTER, mentions_bot=True)
     edit = replace(CHATTER, platform_message_id="1:2", kind=EventKind.EDIT, refers_to="1")
     accepted = await asyncio.gather(
@@ -436,7 +436,7 @@ async def test_an_edit_that_comes_together_with_what_it_is_about_is_kept_with_it
 @pytest.mark.behaviour("RT-08", "RT-11")
 @pytest.mark.parametrize("piece", ["1", "2"])
 @pytest.mark.parametrize("named", ["1", "2"])
-async def test_where_no_agent_listens_an_edit_of_any_piece_is_one_of_its_album(
+async def test_where_no_agent_listens_an_edit_of_any_part_is_an_edit_of_the_album(
     inbox: ChannelInbox, store: Store, piece: str, named: str
 ) -> None:
     for id in ("1", "2"):
@@ -463,7 +463,7 @@ GONE = replace(EVENT, kind=EventKind.DELETION, refers_to="1", text="", sender=Se
 
 
 @pytest.mark.behaviour("RT-14")
-async def test_a_deletion_of_what_nobody_knows_leaves_nothing(
+async def test_a_deletion_of_an_unknown_message_is_not_kept(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
 ) -> None:
     assert not (await inbox.accept(GONE)).new
@@ -476,7 +476,7 @@ async def test_a_deletion_of_what_nobody_knows_leaves_nothing(
 
 @pytest.mark.behaviour("RT-14")
 @pytest.mark.parametrize("by", [GONE.sender, EVENT.sender, Sender(handle="b", name="Moderator", is_bot=True)])
-async def test_a_deletion_of_what_waits_is_kept_whoever_it_is_by_and_counted_for_nobody(
+async def test_a_deletion_of_a_waiting_message_is_kept_whoever_made_it_and_not_counted(
     inbox: ChannelInbox, store: Store, by: Sender
 ) -> None:
     await inbox.accept(EVENT)
@@ -487,7 +487,7 @@ async def test_a_deletion_of_what_waits_is_kept_whoever_it_is_by_and_counted_for
 
 
 @pytest.mark.behaviour("RT-14")
-async def test_a_deletion_that_comes_together_with_its_message_is_kept_where_no_agent_listens(
+async def test_a_deletion_together_with_its_message_is_kept_where_no_agent_listens(
     inbox: ChannelInbox,
 ) -> None:
     said, gone = replace(CHATTER, mentions_bot=True), replace(GONE, platform_id="elsewhere")
@@ -499,7 +499,9 @@ async def test_a_deletion_that_comes_together_with_its_message_is_kept_where_no_
 
 @pytest.mark.behaviour("RT-14")
 @pytest.mark.parametrize("status", ["routed", "dropped"])
-async def test_of_what_reached_nobody_a_deletion_leaves_nothing(inbox: ChannelInbox, store: Store, status: str) -> None:
+async def test_a_deletion_of_a_message_that_reached_nobody_is_not_kept(
+    inbox: ChannelInbox, store: Store, status: str
+) -> None:
     await inbox.accept(EVENT)
     async with store.transaction() as tx:
         await tx.execute("UPDATE inbound_events SET status = ?", (status,))
@@ -507,7 +509,7 @@ async def test_of_what_reached_nobody_a_deletion_leaves_nothing(inbox: ChannelIn
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_a_press_on_the_hosts_own_card_needs_no_agent_and_none_of_another_chat(
+async def test_a_press_on_a_host_card_needs_no_agent_and_is_dropped_in_another_chat(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
 ) -> None:
     place = Origin(channel_type="fake", instance="main", platform_id="dm")
@@ -520,7 +522,7 @@ async def test_a_press_on_the_hosts_own_card_needs_no_agent_and_none_of_another_
 
 
 @pytest.mark.behaviour("IN-05")
-async def test_other_bots_are_heard_where_a_wiring_says_so_and_we_ourselves_never(
+async def test_other_bots_are_accepted_where_a_wiring_allows_them_and_the_bot_itself_never(
     inbox: ChannelInbox, store: Store, told: list[ChatKey]
 ) -> None:
     await wire(store, "main", "bots", bots=True)
@@ -532,7 +534,9 @@ async def test_other_bots_are_heard_where_a_wiring_says_so_and_we_ourselves_neve
 
 
 @pytest.mark.behaviour("RT-10")
-async def test_what_is_dropped_at_once_is_counted_by_who_where_and_why(inbox: ChannelInbox, store: Store) -> None:
+async def test_immediately_dropped_events_are_counted_by_sender_chat_and_reason(
+    inbox: ChannelInbox, store: Store
+) -> None:
     for number in range(3):
         await inbox.accept(
             replace(EVENT, platform_message_id=str(number), sender=Sender(handle="b", name="", is_bot=True))
@@ -541,7 +545,9 @@ async def test_what_is_dropped_at_once_is_counted_by_who_where_and_why(inbox: Ch
     assert (counted.chat, counted.user_id, counted.reason, counted.count) == (CHAT, "fake:b", "another bot wrote it", 3)
 
 
-async def test_an_event_has_a_few_of_a_flooded_chat_before_it_and_not_all(store: Store, make_inbox: MakeInbox) -> None:
+async def test_an_event_waits_for_a_few_events_of_a_flooded_chat_and_not_for_all(
+    store: Store, make_inbox: MakeInbox
+) -> None:
     inbox = make_inbox()
     flood = [
         asyncio.ensure_future(inbox.accept(replace(EVENT, platform_message_id=f"flood {number}")))
@@ -558,7 +564,7 @@ async def test_an_event_has_a_few_of_a_flooded_chat_before_it_and_not_all(store:
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
-async def test_events_that_came_together_are_each_accepted_as_what_they_are(inbox: ChannelInbox, store: Store) -> None:
+async def test_events_in_one_batch_are_each_accepted_as_what_they_are(inbox: ChannelInbox, store: Store) -> None:
     robot = replace(EVENT, platform_message_id="3", sender=Sender(handle="b", name="", is_bot=True))
     accepted = await asyncio.gather(
         *map(inbox.accept, (EVENT, replace(EVENT, platform_message_id="2"), robot, EVENT, replace(EVENT, text="more")))
@@ -570,7 +576,7 @@ async def test_events_that_came_together_are_each_accepted_as_what_they_are(inbo
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_an_event_that_came_together_with_one_that_cannot_be_written_is_kept(
+async def test_an_event_batched_with_a_failing_one_is_kept(
     inbox: ChannelInbox, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put = events.add
@@ -590,7 +596,7 @@ async def test_an_event_that_came_together_with_one_that_cannot_be_written_is_ke
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_a_channel_that_leaves_while_it_hands_in_an_event_takes_no_other_with_it(
+async def test_a_channel_cancelled_during_accept_does_not_affect_other_events(
     inbox: ChannelInbox, store: Store
 ) -> None:
     handed_in = [
@@ -608,7 +614,7 @@ async def test_a_channel_that_leaves_while_it_hands_in_an_event_takes_no_other_w
 
 
 @pytest.mark.parametrize("text", ["", " \n", "\x00"])
-async def test_a_message_with_nothing_in_it_wakes_nobody_and_is_on_record(
+async def test_an_empty_message_wakes_nobody_and_is_recorded(
     inbox: ChannelInbox, store: Store, told: list[ChatKey], text: str
 ) -> None:
     assert (await inbox.accept(replace(EVENT, text=text))).new
@@ -624,9 +630,7 @@ PARTS = (
 )
 
 
-async def test_a_message_of_parts_alone_is_kept_with_them_and_comes_to_the_agents_row(
-    inbox: ChannelInbox, store: Store
-) -> None:
+async def test_a_message_that_consists_of_parts_reaches_the_agent_with_them(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(replace(EVENT, text="", parts=PARTS))
     [stored] = await events.list_new(store, CHAT, limit=9)
     assert stored.event.parts == PARTS
@@ -638,13 +642,13 @@ async def test_a_message_of_parts_alone_is_kept_with_them_and_comes_to_the_agent
     ]
 
 
-async def test_a_row_without_parts_is_what_it_was_before_there_were_any(inbox: ChannelInbox, store: Store) -> None:
+async def test_a_row_without_parts_has_the_old_encoding(inbox: ChannelInbox, store: Store) -> None:
     await inbox.accept(EVENT)
     [stored] = await events.list_new(store, CHAT, limit=9)
     assert "parts" not in build_message(stored, WiringId(1)).content
 
 
-async def test_however_much_comes_with_a_message_its_row_fits_into_a_mailbox(inbox: ChannelInbox, store: Store) -> None:
+async def test_the_row_of_an_oversized_message_fits_into_a_mailbox(inbox: ChannelInbox, store: Store) -> None:
     much = tuple(
         Part(kind=kind, text="\x01" * 200_000, marked="m" * 9_000, url="u" * 9_000, title="t" * 999)
         for kind in PartKind
@@ -657,7 +661,7 @@ async def test_however_much_comes_with_a_message_its_row_fits_into_a_mailbox(inb
     assert "80 more parts" in stored.event.parts[-1].text
 
 
-async def test_files_that_are_too_many_are_said_to_be_there(inbox: ChannelInbox, store: Store) -> None:
+async def test_surplus_files_are_counted_in_a_note(inbox: ChannelInbox, store: Store) -> None:
     files = tuple(Attachment(ref=str(n), name=f"{n}.jpg") for n in range(MAX_ATTACHMENTS + 5))
     await inbox.accept(replace(EVENT, attachments=files))
     [stored] = await events.list_new(store, CHAT, limit=9)
@@ -666,7 +670,7 @@ async def test_files_that_are_too_many_are_said_to_be_there(inbox: ChannelInbox,
 
 
 @pytest.mark.parametrize("text", ["\u200b", "\u2800\u3164", "\u200e \u202c\n", "\ufeff\u00ad"])
-async def test_a_text_of_which_nobody_sees_anything_wakes_nobody(inbox: ChannelInbox, store: Store, text: str) -> None:
+async def test_an_invisible_text_wakes_nobody(inbox: ChannelInbox, store: Store, text: str) -> None:
     await inbox.accept(replace(EVENT, text=text))
     assert await events.list_new(store, CHAT, limit=9) == []
     [row] = await store.fetch_all("SELECT reason FROM inbound_events")
@@ -674,9 +678,7 @@ async def test_a_text_of_which_nobody_sees_anything_wakes_nobody(inbox: ChannelI
 
 
 @pytest.mark.parametrize("text", [".", "👍", "\U0001f9d1\u200d\U0001f680", "\ue000", "\U000e0fff", "⟨"])
-async def test_a_text_of_which_somebody_may_see_something_is_a_message(
-    inbox: ChannelInbox, store: Store, text: str
-) -> None:
+async def test_a_text_with_something_visible_is_a_message(inbox: ChannelInbox, store: Store, text: str) -> None:
     await inbox.accept(replace(EVENT, text=text))
     [stored] = await events.list_new(store, CHAT, limit=9)
     assert stored.event.text == text
@@ -691,7 +693,7 @@ async def test_a_text_of_which_somebody_may_see_something_is_a_message(
         Part(kind=PartKind.FORWARDED, sent_at=datetime(2026, 1, 2)),  # noqa: DTZ001
     ],
 )
-async def test_parts_that_are_none_are_on_record_and_do_not_come_back(
+async def test_an_event_with_invalid_parts_is_recorded_and_not_redelivered(
     inbox: ChannelInbox, store: Store, part: Any
 ) -> None:
     await inbox.accept(replace(EVENT, parts=(part,)))
@@ -709,7 +711,7 @@ async def test_each_instance_has_one_checkpoint(make_inbox: MakeInbox) -> None:
     assert (await here.checkpoint(), await there.checkpoint()) == ("at 8", "at 1")
 
 
-async def test_recent_messages_are_those_of_people_that_are_not_known_to_be_deleted(make_inbox: MakeInbox) -> None:
+async def test_recent_messages_are_those_of_people_not_known_as_deleted(make_inbox: MakeInbox) -> None:
     inbox = make_inbox()
     await inbox.accept(replace(EVENT, platform_message_id="old", sent_at=NOON - timedelta(days=1)))
     await inbox.accept(replace(EVENT, platform_message_id="gone"))

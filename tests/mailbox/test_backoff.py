@@ -1,4 +1,4 @@
-"""How long a session's file is left alone, and when its container is to be stopped: facts in, facts out."""
+"""How long a session's file is left alone, and when its container is stopped: pure functions."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ FILE = "outbound.db"
 MINUTE_S = 60.0
 
 
-def looks_in(seconds: float, *, cpu_s: float) -> int:
-    """How many looks of that price a session gets that always has news."""
+def count_reads(seconds: float, *, cpu_s: float) -> int:
+    """How many reads of that cost a session gets that always has changes."""
     patience, now, looks = MailboxBackoff(), 0.0, 0
     while now < seconds:
         patience = patience.after_success(now, cpu_s=cpu_s)
@@ -31,18 +31,18 @@ def looks_in(seconds: float, *, cpu_s: float) -> int:
 
 
 @pytest.mark.parametrize("cpu_s", [0.001, 0.015, 0.2])
-def test_no_session_takes_more_than_its_share_whatever_a_single_look_costs(cpu_s: float) -> None:
-    assert looks_in(MINUTE_S, cpu_s=cpu_s) * cpu_s <= FREE_CPU_S + MINUTE_S / CPU_REPAY_FACTOR + 2 * cpu_s
+def test_a_session_never_exceeds_its_share_of_cpu_whatever_one_read_costs(cpu_s: float) -> None:
+    assert count_reads(MINUTE_S, cpu_s=cpu_s) * cpu_s <= FREE_CPU_S + MINUTE_S / CPU_REPAY_FACTOR + 2 * cpu_s
 
 
-def test_ordinary_looks_wait_for_nothing() -> None:
+def test_ordinary_reads_are_not_delayed() -> None:
     patience = MailboxBackoff()
     for number in range(200):
         patience = patience.after_success(number * 0.05, cpu_s=0.0005)
         assert patience.not_before <= number * 0.05
 
 
-def test_a_file_that_stays_locked_is_tried_ever_more_rarely_and_then_named() -> None:
+def test_a_file_that_stays_locked_is_tried_ever_less_often_and_then_reported() -> None:
     patience, now, tries = MailboxBackoff(), 0.0, 0
     while not (why := patience.stop_reason(FILE, now)):
         patience, tries = patience.after_lock(now), tries + 1
@@ -52,7 +52,7 @@ def test_a_file_that_stays_locked_is_tried_ever_more_rarely_and_then_named() -> 
     assert tries < 12
 
 
-def test_a_file_that_a_starting_runner_puts_right_stops_nobody() -> None:
+def test_a_file_repaired_by_a_starting_runner_stops_no_session() -> None:
     patience, now = MailboxBackoff(), 0.0
     while now < MIN_REFUSED_S / 2:
         patience = patience.after_refusal(now, cpu_s=0)
@@ -61,7 +61,7 @@ def test_a_file_that_a_starting_runner_puts_right_stops_nobody() -> None:
     assert patience.stop_reason(FILE, now, problem="is not a plain file") == ""
 
 
-def test_a_file_that_is_refused_for_long_is_named_though_other_questions_are_answered() -> None:
+def test_a_file_refused_for_long_is_reported_even_if_other_queries_succeed() -> None:
     patience, now = MailboxBackoff(), 0.0
     while now < MIN_REFUSED_S + MAX_BACKOFF_S:
         patience = patience.after_refusal(now, cpu_s=0).after_success(now, cpu_s=0)
@@ -69,7 +69,7 @@ def test_a_file_that_is_refused_for_long_is_named_though_other_questions_are_ans
     assert patience.stop_reason(FILE, now, problem="is too large") == "its outbound.db cannot be read: is too large"
 
 
-def test_looks_that_do_not_return_name_the_session_unless_they_lie_far_apart() -> None:
+def test_hung_reads_stop_the_session_unless_they_are_far_apart() -> None:
     patience = MailboxBackoff()
     for number in range(MAX_HUNG_READS):
         patience = patience.after_hang(number * FAILURE_WINDOW_S)
@@ -78,7 +78,7 @@ def test_looks_that_do_not_return_name_the_session_unless_they_lie_far_apart() -
     assert "do not return" in patience.after_hang(now).stop_reason(FILE, now)
 
 
-def test_it_is_at_rest_once_nothing_that_was_met_makes_a_difference() -> None:
+def test_a_backoff_is_idle_once_its_history_no_longer_matters() -> None:
     assert MailboxBackoff().is_idle(0.0)
     looked = MailboxBackoff().after_success(10.0, cpu_s=0.001)
     assert not looked.is_idle(10.0)

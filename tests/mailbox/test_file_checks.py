@@ -1,4 +1,4 @@
-"""What the host looks at before it opens a runner's file."""
+"""The checks before a runner's file is opened."""
 
 from __future__ import annotations
 
@@ -16,28 +16,28 @@ from nanohost_protocol.outbound import OutboundWriter
 from tests.support.corrupt_files import CORRUPTIONS
 
 READ_INSIDE = ("view", "trigger", "future")
-"""These pass the look from outside; the reader's own check finds them."""
+"""These pass the check from outside; the reader's own check finds them."""
 
 
 @pytest.fixture
 def layout(tmp_path: Path) -> SessionLayout:
-    """A session whose runner has written."""
+    """A session with an outbound.db."""
     layout = SessionLayout(tmp_path / "session")
     layout.out_dir.mkdir(parents=True)
     OutboundWriter(layout.outbound_db, container_id="l", durable=False).close()
     return layout
 
 
-def test_a_runners_own_file_passes(layout: SessionLayout) -> None:
+def test_a_file_written_by_a_runner_is_accepted(layout: SessionLayout) -> None:
     check_outbound(layout.outbound_db)
 
 
-def test_a_journal_beside_it_passes(layout: SessionLayout) -> None:
+def test_a_journal_beside_the_file_is_accepted(layout: SessionLayout) -> None:
     layout.outbound_db.with_name("outbound.db-journal").write_bytes(b"x")
     check_outbound(layout.outbound_db)
 
 
-def test_a_file_that_is_not_there_or_empty_is_no_news_yet(layout: SessionLayout) -> None:
+def test_a_missing_or_empty_file_is_not_ready(layout: SessionLayout) -> None:
     os.truncate(layout.outbound_db, 0)
     with pytest.raises(FileNotReady):
         check_outbound(layout.outbound_db)
@@ -47,13 +47,13 @@ def test_a_file_that_is_not_there_or_empty_is_no_news_yet(layout: SessionLayout)
 
 
 @pytest.mark.parametrize("spoiler", [name for name in CORRUPTIONS if name not in (*READ_INSIDE, "gone")])
-def test_anything_else_is_not_opened(layout: SessionLayout, spoiler: str) -> None:
+def test_any_other_kind_of_file_is_not_opened(layout: SessionLayout, spoiler: str) -> None:
     CORRUPTIONS[spoiler](layout)
     with pytest.raises(InvalidFileError):
         check_outbound(layout.outbound_db)
 
 
-def test_a_link_that_leads_nowhere_is_not_opened(layout: SessionLayout) -> None:
+def test_a_dangling_symlink_is_not_opened(layout: SessionLayout) -> None:
     layout.outbound_db.unlink()
     layout.outbound_db.symlink_to("nowhere")
     with pytest.raises(InvalidFileError):
@@ -61,7 +61,7 @@ def test_a_link_that_leads_nowhere_is_not_opened(layout: SessionLayout) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["-journal", "-wal", "-shm"])
-def test_a_link_in_place_of_a_side_file_is_not_followed(layout: SessionLayout, suffix: str) -> None:
+def test_a_symlink_in_place_of_a_side_file_is_not_followed(layout: SessionLayout, suffix: str) -> None:
     beside = layout.outbound_db.with_name(f"outbound.db{suffix}")
     beside.unlink(missing_ok=True)
     beside.symlink_to("nowhere")
@@ -69,7 +69,7 @@ def test_a_link_in_place_of_a_side_file_is_not_followed(layout: SessionLayout, s
         check_outbound(layout.outbound_db)
 
 
-def test_a_file_of_ones_own_making_in_wal_mode_is_not_opened_and_left_as_it_is(layout: SessionLayout) -> None:
+def test_a_foreign_file_in_wal_mode_is_not_opened_or_changed(layout: SessionLayout) -> None:
     layout.outbound_db.unlink()
     with closing(sqlite3.connect(layout.outbound_db)) as database:
         database.execute("PRAGMA journal_mode = WAL")

@@ -1,4 +1,4 @@
-"""The host's half of the two files: what it promises to whoever uses it."""
+"""The host's half of the two files: the guarantees for its callers."""
 
 from __future__ import annotations
 
@@ -66,14 +66,14 @@ def _locked(mailboxes: Mailboxes, session: Session = SESSION) -> sqlite3.Connect
     return connection
 
 
-async def test_what_nobody_thought_of_in_a_file_is_an_error_of_its_session(mailboxes: Mailboxes) -> None:
-    # Half a character, which no text that leaves the reader can hold.
+async def test_an_unexpected_error_in_a_file_is_an_error_of_its_session(mailboxes: Mailboxes) -> None:
+    # A lone surrogate, which no text from the reader can contain.
     _run(mailboxes, "INSERT INTO turns (turn_id, attempt, message_ids, started_at) VALUES (?, 1, ?, ?)")
     with pytest.raises(MailboxError, match=r"s1 of main.*cannot be read: UnicodeEncodeError"):
         await mailboxes.read_outbound(SESSION, queries.turns())
 
 
-async def test_a_locked_outbound_db_is_no_news_and_is_looked_at_again_after_growing_pauses(
+async def test_a_locked_outbound_db_reads_as_unchanged_and_is_retried_with_growing_pauses(
     mailboxes: Mailboxes, clock: ManualClock
 ) -> None:
     told: list[SessionId] = []
@@ -92,10 +92,10 @@ async def test_a_locked_outbound_db_is_no_news_and_is_looked_at_again_after_grow
     retrying.cancel()
 
 
-async def test_ten_sessions_that_lock_their_files_take_no_look_from_the_eleventh(
+async def test_ten_sessions_with_locked_files_do_not_delay_reads_of_another(
     mailboxes: Mailboxes, clock: ManualClock
 ) -> None:
-    """A look at a locked file waits for nothing but at the first time, and soon there are few of them."""
+    """Only the first read of a locked file waits, and soon reads become rare."""
     ten = [replace(SESSION, id=SessionId(f"locks-{number}")) for number in range(10)]
     in_vain = 0
     with ExitStack() as locks:
@@ -112,8 +112,8 @@ async def test_ten_sessions_that_lock_their_files_take_no_look_from_the_eleventh
     assert in_vain <= 10 * len(ten), "in a thousand tries within ten seconds"
 
 
-async def test_sessions_that_are_at_rest_leave_nothing_behind_in_memory(mailboxes: Mailboxes) -> None:
-    """There may be as many as there were ever threads, and all of them are looked at when a host starts."""
+async def test_idle_sessions_leave_nothing_in_memory(mailboxes: Mailboxes) -> None:
+    """There may be one for every thread ever, and all of them are read when a host starts."""
     before = _locks()
     for number in range(100):
         one = replace(SESSION, id=SessionId(f"rests-{number}"))
@@ -127,7 +127,7 @@ def _locks() -> int:
     return sum(isinstance(one, asyncio.Lock) for one in gc.get_objects())
 
 
-async def test_a_session_that_keeps_its_file_locked_is_named(
+async def test_a_session_that_keeps_its_file_locked_is_reported(
     mailboxes: Mailboxes, clock: ManualClock, bus: EventBus
 ) -> None:
     named: dict[SessionId, str] = {}
@@ -142,7 +142,7 @@ async def test_a_session_that_keeps_its_file_locked_is_named(
     assert "outbound.db has been locked for" in named[SESSION.id]
 
 
-async def test_a_session_whose_container_is_gone_is_looked_at_at_once(mailboxes: Mailboxes) -> None:
+async def test_a_session_whose_container_stopped_is_read_at_once(mailboxes: Mailboxes) -> None:
     with closing(_locked(mailboxes)):
         for _ in range(10):
             await mailboxes.read_outbound(SESSION, queries.open_claims())
@@ -150,7 +150,7 @@ async def test_a_session_whose_container_is_gone_is_looked_at_at_once(mailboxes:
     assert await mailboxes.read_outbound(SESSION, queries.open_claims()) == []
 
 
-async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(
+async def test_a_lock_on_inbound_db_blocks_no_thread_and_is_reported(
     mailboxes: Mailboxes, clock: ManualClock, bus: EventBus
 ) -> None:
     named: dict[SessionId, str] = {}
@@ -167,7 +167,7 @@ async def test_a_reader_of_inbound_db_keeps_no_thread_and_is_named(
     await mailboxes.update(SESSION, lambda box: box.set_meta({"a": "c"}))
 
 
-async def test_work_in_what_a_container_writes_keeps_nothing_else_waiting(mailboxes: Mailboxes) -> None:
+async def test_work_in_a_containers_folders_blocks_nothing_else(mailboxes: Mailboxes) -> None:
     hangs = threading.Event()
     hanging = [asyncio.create_task(mailboxes.run_in_folder_pool(hangs.wait)) for _ in range(3 * THREAD_COUNT)]
     try:
@@ -181,7 +181,7 @@ async def test_work_in_what_a_container_writes_keeps_nothing_else_waiting(mailbo
         await asyncio.gather(*hanging)
 
 
-async def test_a_folder_that_does_not_answer_is_not_waited_for_without_end(
+async def test_an_unresponsive_folder_is_waited_for_with_a_timeout(
     mailboxes: Mailboxes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(mailboxes_module, "FOLDER_TIMEOUT_S", 0.01)

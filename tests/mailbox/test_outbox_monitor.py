@@ -1,4 +1,4 @@
-"""Who is told that a session's outbound.db changed, and when."""
+"""When a change of a session's outbound.db is reported."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ def layout(tmp_path: Path) -> SessionLayout:
     return layout
 
 
-class Told:
-    """Hears the news."""
+class RecordedSessions:
+    """Records the reported sessions."""
 
     def __init__(self) -> None:
         self.sessions: list[SessionId] = []
@@ -45,23 +45,23 @@ class Told:
 
 
 def changed(layout: SessionLayout, *, second: int = 0, text: str = "x") -> None:
-    """A write long ago, so that its time says all there is to say."""
+    """A write long ago, so that its time identifies it."""
     layout.outbound_db.write_text(text)
     os.utime(layout.outbound_db, (LONG_AGO + second, LONG_AGO + second))
 
 
-def told_by(told: Told) -> EventBus:
+def told_by(told: RecordedSessions) -> EventBus:
     bus = EventBus()
     bus.subscribe(OutboxChanged, lambda event: told(event.session))
     return bus
 
 
-def polling(told: Told, clock: ManualClock | None = None) -> OutboxMonitor:
+def polling(told: RecordedSessions, clock: ManualClock | None = None) -> OutboxMonitor:
     return OutboxMonitor(clock or ManualClock(), told_by(told), interval_s=1.0, use_events=False)
 
 
-def test_a_look_tells_of_each_change_once(layout: SessionLayout) -> None:
-    told = Told()
+def test_a_check_reports_each_change_once(layout: SessionLayout) -> None:
+    told = RecordedSessions()
     news = polling(told)
     news.watch(ONE, layout)
     news.check_all()
@@ -78,8 +78,8 @@ def test_a_look_tells_of_each_change_once(layout: SessionLayout) -> None:
     assert told.sessions == [ONE, ONE, ONE]
 
 
-def test_a_file_that_changed_a_moment_ago_is_looked_at_again(layout: SessionLayout) -> None:
-    told = Told()
+def test_a_recently_changed_file_is_checked_again(layout: SessionLayout) -> None:
+    told = RecordedSessions()
     news = polling(told)
     news.watch(ONE, layout)
     layout.outbound_db.write_text("x")
@@ -91,8 +91,8 @@ def test_a_file_that_changed_a_moment_ago_is_looked_at_again(layout: SessionLayo
     assert told.sessions == [ONE, ONE]
 
 
-def test_a_session_without_a_container_is_not_looked_at(layout: SessionLayout) -> None:
-    told = Told()
+def test_a_session_without_a_container_is_not_checked(layout: SessionLayout) -> None:
+    told = RecordedSessions()
     news = polling(told)
     news.watch(ONE, layout)
     news.unwatch(ONE)
@@ -102,8 +102,8 @@ def test_a_session_without_a_container_is_not_looked_at(layout: SessionLayout) -
     assert told.sessions == []
 
 
-async def test_the_poll_looks_once_an_interval(layout: SessionLayout) -> None:
-    told, clock = Told(), ManualClock()
+async def test_the_poll_checks_once_an_interval(layout: SessionLayout) -> None:
+    told, clock = RecordedSessions(), ManualClock()
     news = polling(told, clock)
     news.watch(ONE, layout)
     changed(layout)
@@ -117,15 +117,15 @@ async def test_the_poll_looks_once_an_interval(layout: SessionLayout) -> None:
     await asyncio.wait([poll])
 
 
-async def test_without_file_events_there_is_nothing_to_listen_to() -> None:
-    news = polling(Told())
+async def test_without_file_events_the_monitor_only_polls() -> None:
+    news = polling(RecordedSessions())
     async with news.opened():
         assert not news.has_events
 
 
 @asynccontextmanager
-async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[OutboxMonitor]:
-    """File events alone: nobody polls."""
+async def listening(told: RecordedSessions, clock: Clock | None = None) -> AsyncIterator[OutboxMonitor]:
+    """File events only, without polling."""
     pytest.importorskip("asyncinotify")
     news = OutboxMonitor(clock or SystemClock(), told_by(told), interval_s=3600, use_events=True)
     async with news.opened():
@@ -137,8 +137,8 @@ async def listening(told: Told, clock: Clock | None = None) -> AsyncIterator[Out
             await asyncio.wait([task])
 
 
-async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> None:
-    told = Told()
+async def test_a_commit_is_noticed_without_a_poll(layout: SessionLayout) -> None:
+    told = RecordedSessions()
     async with listening(told) as news:
         writer = OutboundWriter(layout.outbound_db, container_id="l", durable=False)
         news.watch(ONE, layout)
@@ -149,13 +149,13 @@ async def test_a_commit_is_heard_of_without_a_poll(layout: SessionLayout) -> Non
     assert set(told.sessions) == {ONE}
 
 
-async def test_a_folder_that_makes_too_many_events_is_left_to_the_poll_for_a_while(layout: SessionLayout) -> None:
-    told, clock = Told(), ManualClock()
+async def test_a_folder_with_too_many_events_is_left_to_the_poll_for_a_while(layout: SessionLayout) -> None:
+    told, clock = RecordedSessions(), ManualClock()
     files = [layout.out_dir / name for name in ("a", "b")]
     async with listening(told, clock) as news:
         news.watch(ONE, layout)
         for number in range(2 * MAX_EVENTS):
-            files[number % 2].write_text(str(number))  # in turns: the kernel makes one of what is the same twice
+            files[number % 2].write_text(str(number))  # alternately: the kernel merges equal events in a row
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             await told.something.wait()
         told.something.clear()
@@ -176,8 +176,8 @@ def commit(layout: SessionLayout) -> None:
     writer.close()
 
 
-async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layout: SessionLayout) -> None:
-    told = Told()
+async def test_an_unwatched_folder_is_not_reported_and_can_be_watched_again(layout: SessionLayout) -> None:
+    told = RecordedSessions()
     journal = layout.out_dir / "outbound.db-journal"
     async with listening(told) as news:
         news.watch(ONE, layout)
@@ -194,8 +194,8 @@ async def test_a_forgotten_folder_is_not_heard_of_and_can_be_watched_again(layou
     assert set(told.sessions) == {ONE}
 
 
-async def test_a_folder_that_is_gone_is_left_to_the_poll(tmp_path: Path) -> None:
-    async with listening(Told()) as news:
+async def test_a_missing_folder_is_left_to_the_poll(tmp_path: Path) -> None:
+    async with listening(RecordedSessions()) as news:
         news.watch(ONE, SessionLayout(tmp_path / "nowhere"))
         news.check_all()
         news.unwatch(ONE)

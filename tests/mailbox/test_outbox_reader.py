@@ -1,4 +1,4 @@
-"""Who wants something of an outbound.db at the same moment shares one look, and nobody is given an old one."""
+"""Simultaneous callers of an outbound.db share one read, and none gets an old one."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_m
 from tests.support.interleaving import InterleavedMailboxes
 
 
-def _says(bench: ContainerManagerHarness, session: Session, id: str) -> None:
-    """The session's runner wrote this message."""
+def _write_message(bench: ContainerManagerHarness, session: Session, id: str) -> None:
+    """Write a message as the session's runner."""
     row = NewMessageOut(id=id, turn_id="t", kind=OutKind.CHAT, content=encode(ChatOut(text="hello")))
     path = bench.mailboxes.layout(session).outbound_db
     with closing(OutboundWriter(path, container_id=LeaseId("l"), durable=False)) as box:
@@ -32,10 +32,10 @@ async def _ids(reader: OutboxReader, session: Session) -> list[str]:
     return [row.id for row in read.batch.rows if isinstance(row, MessageOut)]
 
 
-async def test_who_asks_at_the_same_moment_shares_one_look(tmp_path: Path) -> None:
+async def test_simultaneous_callers_share_one_read(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session, "o1")
+        _write_message(bench, session, "o1")
         files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         ids, acks = await asyncio.gather(_ids(reader, session), reader.acks(session.id))
@@ -45,16 +45,16 @@ async def test_who_asks_at_the_same_moment_shares_one_look(tmp_path: Path) -> No
         assert files.read_sessions == [session.id]
 
 
-async def test_who_asks_while_a_look_is_under_way_has_one_that_begins_later(tmp_path: Path) -> None:
+async def test_a_caller_during_a_read_gets_a_later_read(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session, "o1")
+        _write_message(bench, session, "o1")
         files = InterleavedMailboxes(bench.mailboxes)
         reader = OutboxReader(store=bench.store, mailboxes=files)
         later: list[asyncio.Task[list[str]]] = []
 
         async def another_asks_for_what_came_since() -> None:
-            _says(bench, session, "o2")
+            _write_message(bench, session, "o2")
             later.append(asyncio.create_task(_ids(reader, session)))
             await asyncio.sleep(0)
 
@@ -64,7 +64,7 @@ async def test_who_asks_while_a_look_is_under_way_has_one_that_begins_later(tmp_
         assert files.read_sessions == [session.id, session.id]
 
 
-async def test_a_look_that_fails_fails_for_all_who_share_it(tmp_path: Path) -> None:
+async def test_a_failing_shared_read_fails_for_every_caller(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         path = bench.mailboxes.layout(session).outbound_db
@@ -78,10 +78,10 @@ async def test_a_look_that_fails_fails_for_all_who_share_it(tmp_path: Path) -> N
         assert files.read_sessions == [session.id]
 
 
-async def test_who_shares_a_look_has_it_though_the_first_who_asked_is_cancelled(tmp_path: Path) -> None:
+async def test_a_shared_read_survives_the_cancellation_of_its_first_caller(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
-        _says(bench, session, "o1")
+        _write_message(bench, session, "o1")
         reader = OutboxReader(store=bench.store, mailboxes=bench.mailboxes)
         first = asyncio.create_task(reader.acks(session.id))
         second = asyncio.create_task(_ids(reader, session))
@@ -92,11 +92,11 @@ async def test_who_shares_a_look_has_it_though_the_first_who_asked_is_cancelled(
             await first
 
 
-async def test_each_part_is_read_from_its_own_cursor_and_tells_of_more(tmp_path: Path) -> None:
+async def test_each_part_is_read_from_its_own_cursor_and_reports_whether_there_is_more(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         for number in range(3):
-            _says(bench, session, f"o{number}")
+            _write_message(bench, session, f"o{number}")
         reader = OutboxReader(store=bench.store, mailboxes=bench.mailboxes)
         few = await reader.rows(session.id, limit=2)
         assert few.batch is not None

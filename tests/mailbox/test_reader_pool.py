@@ -1,4 +1,4 @@
-"""Reader processes: whatever a file does to one, the host goes on, and every look ends."""
+"""Reader processes: whatever a file does to one, the host continues, and every read ends."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def made(folder: Path) -> Path:
 
 @contextmanager
 def hostile(name: str, database: Path) -> Iterator[None]:
-    """That program at work on that file."""
+    """Run this hostile program on the file."""
     root = database.parent.parent
     environment = {**os.environ, "NANOHOST_WORKSPACE": str(root)}
     with subprocess.Popen([sys.executable, program.__file__, name], cwd=root, env=environment) as process:
@@ -61,7 +61,7 @@ async def _opened() -> AsyncIterator[ReaderPool]:
 
 
 async def hang(readers: ReaderPool, path: Path) -> bool:
-    """Look until a look hangs: whether one did."""
+    """Read until a read hangs; returns whether one did."""
     for _ in range(MOST_LOOKS):
         try:
             (await readers.read(path, queries.open_claims(), busy_s=0)).parse(queries.open_claims(), path)
@@ -73,7 +73,7 @@ async def hang(readers: ReaderPool, path: Path) -> bool:
 
 
 async def answered(readers: ReaderPool, path: Path) -> bool:
-    """Whether the file's look has its answer; not so when it was given up for others that are late."""
+    """Whether the read of the file succeeds; not if it was ended because others hang."""
     try:
         looked = await readers.read(path, queries.open_claims(), busy_s=0)
     except ReadersBusy:
@@ -81,7 +81,7 @@ async def answered(readers: ReaderPool, path: Path) -> bool:
     return looked.parse(queries.open_claims(), path) == []
 
 
-async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(tmp_path: Path) -> None:
+async def test_a_read_that_hangs_in_open_is_ended_and_others_are_served_meanwhile(tmp_path: Path) -> None:
     bad, good = made(tmp_path / "bad"), made(tmp_path / "good")
     readers = ReaderPool(slow_after_s=scaled_timeout(0.02), deadline_s=scaled_timeout(DEADLINE_S))
     async with readers.opened():
@@ -91,7 +91,7 @@ async def test_a_look_that_waits_in_open_ends_and_others_are_answered_meanwhile(
             assert all(await asyncio.gather(*hanging))
 
 
-async def test_leaving_ends_a_look_that_would_wait_for_ever(tmp_path: Path) -> None:
+async def test_closing_the_pool_ends_a_read_that_would_hang_for_ever(tmp_path: Path) -> None:
     bad = made(tmp_path / "bad")
     readers = ReaderPool(slow_after_s=scaled_timeout(0.02), deadline_s=3600)
     with hostile("swap_journal", bad):
@@ -101,7 +101,7 @@ async def test_leaving_ends_a_look_that_would_wait_for_ever(tmp_path: Path) -> N
         assert not any(await asyncio.gather(*looks)), "none of them hung: they were ended"
 
 
-def test_a_check_that_runs_in_a_thread_ends_too(tmp_path: Path) -> None:
+def test_a_check_in_a_thread_also_ends(tmp_path: Path) -> None:
     bad, good = made(tmp_path / "bad"), made(tmp_path / "good")
     reader = BlockingReader(deadline_s=scaled_timeout(DEADLINE_S))
     with hostile("swap_journal", bad):
@@ -132,7 +132,7 @@ def test_a_check_that_runs_in_a_thread_ends_too(tmp_path: Path) -> None:
         ("CREATE TABLE more (a)", InvalidFileError, "other tables"),
     ],
 )
-async def test_a_file_that_is_no_mailbox_is_refused_with_the_reason(
+async def test_an_invalid_mailbox_file_is_refused_with_the_reason(
     tmp_path: Path, insert: str, error: type[ProtocolError], words: str
 ) -> None:
     path = made(tmp_path)
@@ -145,14 +145,14 @@ async def test_a_file_that_is_no_mailbox_is_refused_with_the_reason(
             looked.parse(queries.progress(), path)
 
 
-async def test_a_file_that_is_not_there_is_no_news(tmp_path: Path) -> None:
+async def test_a_missing_file_is_not_ready(tmp_path: Path) -> None:
     async with _opened() as readers:
         looked = await readers.read(tmp_path / "outbound.db", queries.progress(), busy_s=0)
         with pytest.raises(FileNotReady):
             looked.parse(queries.progress(), tmp_path)
 
 
-async def test_a_reader_has_no_environment_and_no_descriptor_of_the_hosts(tmp_path: Path) -> None:
+async def test_a_reader_process_has_no_environment_and_no_descriptor_of_the_host(tmp_path: Path) -> None:
     path = made(tmp_path)
     async with _opened() as readers:
         await readers.read(path, queries.progress(), busy_s=0)
@@ -163,7 +163,7 @@ async def test_a_reader_has_no_environment_and_no_descriptor_of_the_hosts(tmp_pa
     assert {target for target in opened if not target.startswith("socket:")} == {"/dev/null"}
 
 
-async def test_a_reader_serves_many_looks_however_large_its_host_is(tmp_path: Path) -> None:
+async def test_a_reader_process_serves_many_reads_however_large_the_host_is(tmp_path: Path) -> None:
     path = made(tmp_path)
     large = bytearray(b"1" * (2 * RETIRE_AT_BYTES))
     async with _opened() as readers:
@@ -175,7 +175,7 @@ async def test_a_reader_serves_many_looks_however_large_its_host_is(tmp_path: Pa
     assert len(large) > RETIRE_AT_BYTES
 
 
-async def test_a_reader_that_took_much_memory_is_replaced(tmp_path: Path) -> None:
+async def test_a_reader_process_that_used_much_memory_is_replaced(tmp_path: Path) -> None:
     path = made(tmp_path)
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(
@@ -192,7 +192,7 @@ async def test_a_reader_that_took_much_memory_is_replaced(tmp_path: Path) -> Non
             assert len(row.content) == 4_000_000
 
 
-async def test_content_whose_length_ends_at_its_first_nul_is_left_out_when_it_is_too_long(tmp_path: Path) -> None:
+async def test_oversized_content_with_an_early_nul_is_left_out(tmp_path: Path) -> None:
     path = made(tmp_path)
     with closing(sqlite3.connect(path)) as database, database:
         database.execute(

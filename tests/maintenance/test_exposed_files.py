@@ -1,4 +1,4 @@
-"""What others on this machine can read is named, with the command that mends it."""
+"""Files that others on this machine can read are reported, with the command that fixes them."""
 
 from __future__ import annotations
 
@@ -27,13 +27,13 @@ def home(tmp_path: Path) -> Home:
     return home
 
 
-def test_a_new_home_shows_nothing_to_others(home: Home) -> None:
+def test_a_new_home_is_private(home: Home) -> None:
     assert home.groups.stat().st_mode & 0o777 == 0o700
     assert find_exposed_files(home, load_settings(home.root, {})) == []
 
 
-def test_a_checkout_that_nobody_has_used_is_made_private_and_one_in_use_is_left_as_it_is(tmp_path: Path) -> None:
-    """Git makes the folder with the usual rights: nobody has decided on them."""
+def test_an_unused_checkout_is_made_private_and_one_in_use_is_left_unchanged(tmp_path: Path) -> None:
+    """Git creates the folder with the usual permissions: nobody has chosen them."""
     for name, agent, mode in (("new", "", 0o700), ("used", "main", 0o755)):
         home = Home(tmp_path / name)
         (home.groups / agent).mkdir(parents=True)
@@ -48,7 +48,7 @@ def test_a_checkout_that_nobody_has_used_is_made_private_and_one_in_use_is_left_
 
 
 @pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
-def test_secrets_in_a_file_that_others_can_read_are_named_and_the_command_mends_it(home: Home, mode: int) -> None:
+def test_a_readable_file_with_secrets_is_reported_with_a_command_that_fixes_it(home: Home, mode: int) -> None:
     file = home.root / "nanohost.toml"
     file.write_text(INLINE)
     file.chmod(mode)
@@ -58,14 +58,14 @@ def test_secrets_in_a_file_that_others_can_read_are_named_and_the_command_mends_
     assert find_exposed_files(home, load_settings(home.root, {})) == []
 
 
-def test_a_file_without_secrets_may_be_read_by_all(home: Home) -> None:
+def test_a_file_without_secrets_may_be_readable_by_others(home: Home) -> None:
     file = home.root / "nanohost.toml"
     file.write_text('[host]\nprovider = "demo"\n')
     file.chmod(0o644)
     assert find_exposed_files(home, load_settings(home.root, {"ANTHROPIC_API_KEY": "sk-from-the-environment"})) == []
 
 
-def test_open_agent_folders_are_named_and_the_command_mends_it(home: Home) -> None:
+def test_readable_agent_folders_are_reported_with_a_command_that_fixes_them(home: Home) -> None:
     home.groups.chmod(0o755)
     [found] = find_exposed_files(home, load_settings(home.root, {}))
     assert found.path == home.groups
@@ -76,10 +76,10 @@ def test_open_agent_folders_are_named_and_the_command_mends_it(home: Home) -> No
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="containers have a number of their own for root only")
-def test_open_agent_folders_of_a_root_host_are_said_to_be_in_the_hands_of_whoever_has_the_containers_number(
+def test_readable_agent_folders_of_a_root_host_name_the_user_with_the_containers_uid(
     home: Home, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The list of this machine's users is replaced: a test adds nobody to it."""
+    """The list of this machine's users is replaced: a test adds no user."""
     ann = pwd.struct_passwd(("ann", "x", CONTAINER_UID, 100, "", "/home/ann", "/bin/sh"))
     home.groups.chmod(0o755)
     with monkeypatch.context() as machine:
@@ -94,7 +94,7 @@ def test_open_agent_folders_of_a_root_host_are_said_to_be_in_the_hands_of_whoeve
         assert find_exposed_files(home, load_settings(home.root, {})) == [], "whoever has the number cannot get there"
 
 
-def test_status_and_the_start_of_a_host_say_so(shell: Shell, daemon: Daemon) -> None:
+def test_exposed_files_are_reported_by_status_and_at_start(shell: Shell, daemon: Daemon) -> None:
     assert shell.run_json("status")["files_exposed"] == []
     (shell.home / "groups").chmod(0o755)
     [row] = shell.run_json("status")["files_exposed"]

@@ -1,4 +1,4 @@
-"""Skills and tool servers that nothing uses yet are named, with what to do."""
+"""Unused skills and tool servers are reported, with what to do."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_a_home_without_skills_and_tool_servers_has_nothing_unused(home: Home) -
 
 
 @pytest.mark.parametrize("place", ["", "groups/main"])
-def test_a_list_of_tool_servers_is_named(home: Home, place: str) -> None:
+def test_a_list_of_tool_servers_is_reported(home: Home, place: str) -> None:
     path = home.root / place / ".mcp.json"
     path.write_text("{}")
     [found] = find_unused_files(home)
@@ -39,7 +39,7 @@ def test_a_list_of_tool_servers_is_named(home: Home, place: str) -> None:
 
 
 @pytest.mark.parametrize("place", ["skills", "groups/main/skills"])
-def test_a_skill_where_none_is_looked_for_is_named_with_the_folder_that_works(home: Home, place: str) -> None:
+def test_a_skill_in_an_ignored_folder_is_reported_with_the_folder_that_works(home: Home, place: str) -> None:
     path = home.root / place / "tea"
     path.mkdir(parents=True)
     [found] = find_unused_files(home)
@@ -47,12 +47,12 @@ def test_a_skill_where_none_is_looked_for_is_named_with_the_folder_that_works(ho
     assert "groups/AGENT/.claude/skills/" in found.hint
 
 
-def test_skills_that_an_agent_has_are_not_named(home: Home) -> None:
+def test_skills_in_the_right_folder_are_not_reported(home: Home) -> None:
     (home.groups / "main" / ".claude" / "skills" / "tea").mkdir(parents=True)
     assert find_unused_files(home) == []
 
 
-def test_what_an_agent_fills_its_folder_with_makes_no_long_list_and_no_link_is_followed(home: Home) -> None:
+def test_the_report_of_unused_files_is_limited_and_follows_no_symlink(home: Home) -> None:
     (home.groups / "main" / "skills").symlink_to("/usr/bin")
     assert find_unused_files(home) == []
     (home.groups / "other" / "skills").mkdir(parents=True)
@@ -62,7 +62,7 @@ def test_what_an_agent_fills_its_folder_with_makes_no_long_list_and_no_link_is_f
 
 
 @pytest.mark.behaviour("OP-01")
-def test_status_and_the_start_of_a_host_name_what_is_not_used(shell: Shell) -> None:
+def test_unused_files_are_reported_by_status_and_at_start(shell: Shell) -> None:
     skill = shell.home / "skills" / "tea"
     skill.mkdir(parents=True)
     with shell.start("run", NANOHOST_LOG="json") as host:

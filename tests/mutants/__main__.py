@@ -29,7 +29,7 @@ RESULT = re.compile(r"^\s*(?P<name>\S+__mutmut_\d+): (?P<status>.+)$", re.MULTIL
 STATUSES = ("killed", "timeout", "survived", "no tests")
 MAX_CHILDREN = "2"
 TIME_FACTOR = "0.1"
-"""A change that makes a test hang is noticed when its limit is over."""
+"""A mutation that makes a test hang is detected by the timeout."""
 DIFFS = """
 import json, sys
 from mutmut.mutation.diff_apply import get_diff_for_mutant
@@ -87,7 +87,7 @@ def run_mutmut() -> list[str]:
 
 
 def read_results(tree: Path) -> dict[str, str]:
-    """What became of each change, by its name."""
+    """The result of each mutation, by its name."""
     said = subprocess.run(
         [*run_mutmut(), "results", "--all", "true"], cwd=tree, check=True, capture_output=True, text=True
     )
@@ -111,7 +111,7 @@ def module_of(name: str) -> str:
 
 
 def changes_of(tree: Path, names: Sequence[str]) -> dict[str, MutationChange]:
-    """What each of these changes is. In one process: `mutmut show` takes a second for each."""
+    """The diff of each of these mutations. In one process: `mutmut show` takes a second for each."""
     said = subprocess.run(
         [sys.executable, "-c", DIFFS, *names], cwd=tree, check=True, stdout=subprocess.PIPE, text=True
     )

@@ -1,4 +1,4 @@
-"""What is mutated: the modules that decide, and the tests of each. A module that decides something joins here."""
+"""The mutated modules, which make decisions, and the tests of each. New modules with decisions are added here."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Changes that no test noticed: what they are, and which of them are no fault."""
+"""Surviving mutations: their diffs, and which of them are equivalent."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _TEXT = re.compile(r'f?"(?:[^"\\]|\\.)*"')
 
 @dataclass(frozen=True, slots=True)
 class MutationChange:
-    """The lines of a module that went and that came in their place, without their indentation."""
+    """The removed and added lines of a module, without their indentation."""
 
     module: str
     old: tuple[str, ...]
@@ -22,14 +22,14 @@ class MutationChange:
 
 
 def parse_change(module: str, diff: str) -> MutationChange:
-    """The change that a unified diff of one hunk shows."""
+    """The mutation in a unified diff of one hunk."""
     lines = [line for line in diff.splitlines() if not line.startswith(("---", "+++"))]
     old, new = (tuple(line[1:].strip() for line in lines if line.startswith(sign)) for sign in "-+")
     return MutationChange(module, old, new)
 
 
 def is_text_only(change: MutationChange) -> bool:
-    """Whether nothing but sentences differs. A text of one word is none: it may be a state."""
+    """Whether only sentences differ. A text of one word does not count: it may be a status."""
     old, new = (" ".join(lines) for lines in (change.old, change.new))
     if _TEXT.sub("", old) != _TEXT.sub("", new):
         return False
@@ -40,7 +40,7 @@ def is_text_only(change: MutationChange) -> bool:
 
 
 def load_equivalent(file: Path = EQUIVALENT_FILE) -> Collection[MutationChange]:
-    """Changes that change nothing that anybody could see, each with the reason."""
+    """Equivalent mutations, each with the reason."""
     found = tomllib.loads(file.read_text(encoding="utf-8"))
     assert all(one["why"] for one in found.get("change", ()))
     return [

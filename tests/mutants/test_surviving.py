@@ -1,4 +1,4 @@
-"""What is reported of changes that no test noticed; and the list of what is changed names what there is."""
+"""The report of surviving mutations; and the configuration of mutations names existing files."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ DIFF = """\
 """
 
 
-def test_what_is_changed_and_its_tests_are_there() -> None:
+def test_every_listed_module_and_test_exists() -> None:
     named = {*DECISIONS, *(f"tests/{name}" for names in DECISIONS.values() for name in names)}
     assert [path for path in sorted(named) if not (ROOT / path).is_file()] == []
 
 
-def test_a_change_is_known_by_its_module_and_its_lines() -> None:
+def test_a_mutation_is_identified_by_its_module_and_lines() -> None:
     assert parse_change("nanohost.work.keyed_workers", DIFF) == MutationChange(
         "nanohost.work.keyed_workers", ("return len(self._workers)",), ("return 1 + len(self._workers)",)
     )
@@ -43,11 +43,11 @@ def test_a_change_is_known_by_its_module_and_its_lines() -> None:
         ('Close(status="failed", notice=None)', "Close(status=None, notice=None)", False),
     ],
 )
-def test_only_what_changes_texts_alone_is_a_change_of_words(old: str, new: str, words: bool) -> None:
+def test_only_a_change_of_string_literals_is_text_only(old: str, new: str, words: bool) -> None:
     assert is_text_only(MutationChange("m", (old,), (new,))) is words
 
 
-def test_a_change_that_changes_nothing_is_named_with_the_reason(tmp_path: Path) -> None:
+def test_an_equivalent_mutation_is_listed_with_the_reason(tmp_path: Path) -> None:
     file = tmp_path / "equal.toml"
     file.write_text('[[change]]\nmodule = "m"\nold = "a"\nnew = """\nb\nc"""\nwhy = "the same"\n')
     assert list(load_equivalent(file)) == [MutationChange("m", ("a",), ("b", "c"))]
@@ -56,8 +56,8 @@ def test_a_change_that_changes_nothing_is_named_with_the_reason(tmp_path: Path) 
         load_equivalent(file)
 
 
-def test_each_line_that_was_there_is_in_its_module_still() -> None:
-    """Else the list would be long, and say less and less of what there is."""
+def test_each_original_line_of_a_listed_mutation_is_still_in_its_module() -> None:
+    """Otherwise the list would grow and describe code that no longer exists."""
     sources = {path.replace("container/", "src/", 1): (ROOT / path).read_text(encoding="utf-8") for path in DECISIONS}
     texts = {path.removeprefix("src/").removesuffix(".py").replace("/", "."): text for path, text in sources.items()}
     for change in load_equivalent():

@@ -1,4 +1,4 @@
-"""The parts of the documentation that are made of what the tests see. `make docs` writes them, test_pages compares."""
+"""The parts of the documentation that are generated from the tests. `make docs` writes them, test_pages compares."""
 
 from __future__ import annotations
 
@@ -23,23 +23,23 @@ _PAGES: Mapping[str, str] = {
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Block:
-    """A part of a page between two marks, or all of it. `render` takes a while."""
+    """A part of a page between two marks, or the whole page. `render` takes a while."""
 
     page: Path
     render: Callable[[], str]
     about: str = ""
 
     def current_text(self) -> str:
-        """What the page has now."""
+        """The current text of the page."""
         return self._split()[1]
 
     def write(self) -> None:
-        """Put in what it should have."""
-        self._split()  # raises before anything is made
+        """Write the generated text."""
+        self._split()  # raises before anything is generated
         self.replace_with(self.render())
 
     def replace_with(self, text: str) -> None:
-        """Put in this."""
+        """Replace the text."""
         before, _, after = self._split()
         self.page.write_text(before + text + after, encoding="utf-8")
 
@@ -59,7 +59,7 @@ class Block:
 
 
 def all_blocks() -> list[Block]:
-    """All of them."""
+    """Every generated part."""
     made = [Block(page=_DOCS / "reference" / "content.md", render=content.render_page)]
     for platform, name in _PAGES.items():
         page = _DOCS / "channels" / name

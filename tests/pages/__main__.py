@@ -1,4 +1,4 @@
-"""Write the parts of docs/ that are made of what the tests see: `make docs`."""
+"""Write the generated parts of docs/: `make docs`."""
 
 from __future__ import annotations
 

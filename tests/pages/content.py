@@ -41,7 +41,7 @@ a test compares it with what there is, and a kind that a platform has and nothin
 
 
 def render_page() -> str:
-    """All of it."""
+    """The whole page."""
     lines = [f"| | {' | '.join(COLUMNS.values())} |", f"|---|{'---|' * len(COLUMNS)}"]
     for kind in ContentKind:
         lines.append(f"| **{kind}** | {' | '.join(_cell(kind, platform) for platform in COLUMNS)} |")
@@ -49,7 +49,7 @@ def render_page() -> str:
 
 
 def find_untested() -> list[str]:
-    """What a platform has and nothing tests."""
+    """Supported kinds of a platform without a test."""
     return [
         f"{platform}: {kind}"
         for platform in COLUMNS
@@ -59,7 +59,7 @@ def find_untested() -> list[str]:
 
 
 def test_names(kind: ContentKind, platform: str) -> Sequence[str]:
-    """What shows that this kind arrives from this platform, as the page names it."""
+    """The tests of this kind on this platform, as the page names them."""
     return [*_cases(kind, platform), *_examples(kind, platform), *_tests_by_kind(platform).get(kind, ())]
 
 
@@ -84,7 +84,7 @@ def _examples(kind: ContentKind, platform: str) -> Iterator[str]:
 
 @cache
 def _tests_by_kind(platform: str) -> Mapping[ContentKind, Sequence[str]]:
-    """The tests that name each kind."""
+    """The tests of each kind."""
     found: dict[ContentKind, list[str]] = {}
     for path in test_files(platform):
         for test, kind in content_marks(path):
@@ -93,7 +93,7 @@ def _tests_by_kind(platform: str) -> Mapping[ContentKind, Sequence[str]]:
 
 
 def test_files(platform: str) -> Sequence[Path]:
-    """Where the tests of this platform are."""
+    """The files with the tests of this platform."""
     folder = _CHANNELS / platform
     return sorted(folder.glob("test_*.py")) if folder.is_dir() else [_CHANNELS / f"test_{platform}.py"]
 

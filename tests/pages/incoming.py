@@ -1,5 +1,4 @@
-"""What arrives as what on each platform, as its page shows it: the simulator's examples, and what the agent reads of
-them."""
+"""What each example of a platform becomes, as its page shows it, and what the agent reads of it."""
 
 from __future__ import annotations
 
@@ -10,11 +9,11 @@ HEAD = "| what somebody sends | what the agent reads |\n|---|---|"
 
 
 def render_table(platform: str) -> str:
-    """One line an example."""
+    """One row for each example."""
     return "\n".join([HEAD, *(f"| {name} | {_describe(one)} |" for name, one in receive_examples(platform).items())])
 
 
 def _describe(one: ReceivedExample) -> str:
-    """Events are in the chat of the example; a move is told of the chat itself."""
+    """Events are in the chat of the example; a move is about the chat itself."""
     moves = [f"nothing: the chat goes on as `{new}`" for _, new in dict.fromkeys(one.moves)]
     return "<br>".join([*map(table_cell, merge_album(one.events)), *moves]) or "nothing"

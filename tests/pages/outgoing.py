@@ -1,5 +1,5 @@
-"""What the agent says, and what becomes of it on each platform: a host with a scripted agent, its real channels, and
-the simulated platforms' screens."""
+"""What the agent's messages become on each platform: a host with a scripted agent, its real channels, and the simulated
+platforms' screens."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TOOL_EXAMPLES: Mapping[str, tuple[str, Mapping[str, object]]] = {
     "picture": ("send_file", {"path": "garden.png", "caption": "Our garden."}),
 }
 FIRST_CHAT = "first"
-"""Of the first message the agent knows the number of each row."""
+"""The number of each row of the first message, which the agent knows."""
 FIRST_CALLS: Sequence[tuple[str, Mapping[str, object]]] = [
     ("react", {"message": 2, "emoji": "👍"}),
     ("send_message", {"text": "half of it"}),
@@ -53,7 +53,7 @@ HEAD = "| what the agent does | | what people see |\n|---|---|---|"
 
 
 def render_table(platform: str) -> str:
-    """One line an example, as the platform's page shows it."""
+    """One row for each example, as the platform's page shows it."""
     rows = collect_examples()[platform].items()
     lines = (f"| {name} | {_code(one.words.splitlines())} | {_code(one.shown)} |" for name, one in rows)
     return "\n".join([HEAD, *lines])
@@ -64,12 +64,12 @@ def _code(lines: Sequence[str]) -> str:
 
 
 _INVISIBLE_CHARS = {ord("\u200b"): None}
-"""What keeps a platform from reading a name as one, and nobody sees."""
+"""Invisible characters that keep a platform from parsing a mention."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutgoingExample:
-    """What the agent said, and what came of it on the screen."""
+    """The agent's message, and its result on the screen."""
 
     words: str
     shown: Sequence[str]
@@ -77,7 +77,7 @@ class OutgoingExample:
 
 @cache
 def collect_examples() -> Mapping[str, Mapping[str, OutgoingExample]]:
-    """By platform (or form of it) and example. Not to be called where a loop runs."""
+    """By platform (or form of it) and example. Not to be called from a running loop."""
     return asyncio.run(_collect_examples())
 
 
@@ -85,7 +85,7 @@ async def _collect_examples() -> Mapping[str, Mapping[str, OutgoingExample]]:
     plain = await _run_on({name: find_simulator(name) for name in platform_names()})
     linked = await _run_on(
         {"whatsapp": find_simulator("whatsapp_linked")}
-    )  # another way to the same platform, so another host
+    )  # a second channel of the same platform, so another host
     return {**plain, "whatsapp_linked": linked["whatsapp"]}
 
 
@@ -116,7 +116,7 @@ def _rules() -> list[Mapping[str, object]]:
 
 
 async def _play_examples(platform: Simulator) -> Mapping[str, OutgoingExample]:
-    """One example after the other; each is over when something is new on the screen."""
+    """One example after the other; each ends when something new is on the screen."""
     found = {}
     first = await platform.write(platform.dm, FIRST_CHAT)
     await platform.wait_until(lambda: "all of it" in platform.texts(platform.dm))

@@ -1,4 +1,4 @@
-"""What the documentation shows of content is what the tests see, and no kind of content is without a test."""
+"""Generated documentation of content is up to date, and no kind of content is without a test."""
 
 from __future__ import annotations
 
@@ -13,31 +13,31 @@ from tests.support.cases import PLATFORMS, ROOT, LocatedCase, load_cases
 
 
 @pytest.mark.parametrize("block", all_blocks(), ids=str)
-def test_a_page_shows_what_the_tests_see(block: Block) -> None:
+def test_a_page_shows_the_output_of_the_tests(block: Block) -> None:
     assert block.current_text() == block.render(), "run make docs"
 
 
-def test_no_kind_that_a_platform_has_is_without_a_test() -> None:
+def test_every_supported_kind_of_a_platform_has_a_test() -> None:
     assert content.find_untested() == []
 
 
-def test_a_kind_that_nothing_tests_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_untested_kind_is_reported_as_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(UNSUPPORTED_CONTENT, "terminal", {})
     assert "terminal: poll" in content.find_untested()
 
 
-def test_the_table_has_every_platform_that_there_are_cases_or_a_simulator_of() -> None:
+def test_the_table_has_every_platform_with_cases_or_a_simulator() -> None:
     assert content.COLUMNS.keys() == {*PLATFORMS, *simulator_names(), "terminal"} == UNSUPPORTED_CONTENT.keys()
 
 
 @pytest.mark.parametrize("one", [one for one in load_cases() if "kind" in one.case], ids=str)
-def test_a_case_is_of_a_kind_that_its_platform_has(one: LocatedCase) -> None:
+def test_a_case_is_of_a_kind_supported_by_its_platform(one: LocatedCase) -> None:
     assert one.case["kind"] in list(ContentKind)
     assert one.platform is not None
     assert one.case["kind"] not in UNSUPPORTED_CONTENT[one.platform]
 
 
-def test_a_test_is_marked_where_the_table_looks_and_with_what_its_platform_has() -> None:
+def test_a_test_with_a_content_mark_is_in_a_listed_file_and_of_a_supported_kind() -> None:
     of = {path: platform for platform in content.COLUMNS for path in content.test_files(platform)}
     marked = [
         (path, test, kind) for path in (ROOT / "tests").rglob("*.py") for test, kind in content.content_marks(path)
@@ -49,7 +49,7 @@ def test_a_test_is_marked_where_the_table_looks_and_with_what_its_platform_has()
     ] == []
 
 
-def test_a_page_without_its_marks_is_an_error_that_says_which(tmp_path: Path) -> None:
+def test_a_page_without_its_marks_is_an_error_that_names_them(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("no table")
     with pytest.raises(ValueError, match=r"page.md has no <!-- fish: generated -->"):
@@ -57,7 +57,7 @@ def test_a_page_without_its_marks_is_an_error_that_says_which(tmp_path: Path) ->
     assert page.read_text() == "no table"
 
 
-def test_what_stands_around_a_block_is_left_alone(tmp_path: Path) -> None:
+def test_text_around_a_block_is_left_unchanged(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("before\n<!-- fish: generated -->\nold\n<!-- end -->\nafter\n<!-- end -->\n")
     Block(page=page, render=lambda: "new", about="fish").write()

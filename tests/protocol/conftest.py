@@ -1,4 +1,4 @@
-"""A session's two files in a folder of the test's own."""
+"""A session's two files in a temporary folder."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ MakeWriter = Callable[[str], OutboundWriter]
 
 
 def make_message(id: str, text: str = "hello", *, process_after: datetime | None = None) -> NewMessageIn:
-    """A chat line on its way to the agent."""
+    """A chat message to the agent."""
     content = encode(ChatIn(text=text, sender="Ada", sender_id="u1"))
     return NewMessageIn(id=id, kind=InKind.CHAT, timestamp=NOON, content=content, process_after=process_after)
 
 
 def make_answer(id: str, text: str = "hi", *, turn: str = "t1") -> NewMessageOut:
-    """A chat line on its way to people."""
+    """A chat message from the agent."""
     return NewMessageOut(id=id, turn_id=turn, kind=OutKind.CHAT, content=encode(ChatOut(text=text)), destination="home")
 
 
 def insert_messages(path: Path, *ids: str) -> list[MessageIn]:
-    """Messages as the host wrote them and the runner sees them."""
+    """Messages that the host wrote, as the runner reads them."""
     with inbound_transaction(path, durable=False) as box:
         for id in ids:
             box.insert(make_message(id))
@@ -50,7 +50,7 @@ def outbound(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def open_writer(outbound: Path) -> Iterator[MakeWriter]:
-    """Containers by name, one after another on the same file."""
+    """Writers of successive containers on the same file."""
     made: list[OutboundWriter] = []
 
     def make(container: str) -> OutboundWriter:

@@ -29,7 +29,7 @@ def main() -> None:
 
 
 def run_turns(path: Path, *, life: int) -> None:
-    """Begin where the last life ended; a turn it left open is run again, with the same ids."""
+    """Begin where the last life ended; a turn it left open is repeated, with the same ids."""
     box = OutboundWriter(path, container_id=f"life{life}", durable=False)
     box.abandon_stale_claims(NOON)
     print_line("ready")

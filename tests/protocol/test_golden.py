@@ -1,4 +1,4 @@
-"""Files of earlier versions can be read as they were written, and the tables do not change in silence."""
+"""Files of earlier versions are readable, and the tables change only with the version."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ Dump = dict[str, list[tuple[object, ...]]]
 
 @pytest.fixture
 def golden(tmp_path: Path) -> Path:
-    """A copy: whoever opens a database may write beside it."""
+    """A copy, because opening a database may write beside it."""
     for name in ("inbound", "outbound"):
         shutil.copy(FOLDER / f"{name}-1.db", tmp_path / f"{name}.db")
     return tmp_path
@@ -122,7 +122,7 @@ def test_the_runners_golden_acks_and_turns_are_read(golden: Path) -> None:
     assert (turns[FAILED_TURN].outcome, turns[FAILED_TURN].attempt) == ("rate_limited", 1)
 
 
-def test_todays_writers_write_what_the_golden_files_hold(golden: Path, tmp_path: Path) -> None:
+def test_current_writers_write_what_the_golden_files_contain(golden: Path, tmp_path: Path) -> None:
     fresh = tmp_path / "fresh"
     fresh.mkdir()
     write_inbound(fresh / "inbound.db")

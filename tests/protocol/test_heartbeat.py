@@ -1,4 +1,4 @@
-"""The heartbeat says that a process is alive, whatever its event loop does."""
+"""The heartbeat shows that a process is alive, whatever its event loop does."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 def until_after(path: Path, moment: datetime) -> datetime:
-    """Wait, without giving the thread that beats anything but time."""
+    """Wait, giving the heartbeat thread nothing but time."""
     give_up_at = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
     while time.monotonic() < give_up_at:
         beat = last_heartbeat(path)
@@ -27,7 +27,7 @@ def until_after(path: Path, moment: datetime) -> datetime:
 
 
 @pytest.mark.behaviour("SE-06")
-def test_it_beats_at_once_and_again_while_the_caller_is_busy(tmp_path: Path) -> None:
+def test_the_heartbeat_begins_at_once_and_continues_while_the_caller_is_busy(tmp_path: Path) -> None:
     path = tmp_path / ".heartbeat"
     assert last_heartbeat(path) is None
     with run_heartbeat(path, interval_s=0.01):
@@ -37,7 +37,7 @@ def test_it_beats_at_once_and_again_while_the_caller_is_busy(tmp_path: Path) -> 
         until_after(path, LONG_AGO)
 
 
-def test_it_is_still_after_the_end(tmp_path: Path) -> None:
+def test_the_heartbeat_stops_at_the_end(tmp_path: Path) -> None:
     path = tmp_path / ".heartbeat"
     with run_heartbeat(path, interval_s=0.001):
         until_after(path, LONG_AGO)
@@ -45,13 +45,13 @@ def test_it_is_still_after_the_end(tmp_path: Path) -> None:
     assert last_heartbeat(path) == LONG_AGO
 
 
-def test_a_folder_that_cannot_be_written_stops_the_beat_and_not_the_runner(tmp_path: Path) -> None:
+def test_an_unwritable_folder_stops_the_heartbeat_and_not_the_runner(tmp_path: Path) -> None:
     with run_heartbeat(tmp_path / "missing" / ".heartbeat", interval_s=0.001):
         pass
     assert last_heartbeat(tmp_path / "missing" / ".heartbeat") is None
 
 
-def test_a_link_is_not_followed(tmp_path: Path) -> None:
+def test_a_symlink_is_not_followed(tmp_path: Path) -> None:
     target = tmp_path / "target"
     target.touch()
     os.utime(target, (LONG_AGO.timestamp(), LONG_AGO.timestamp()))
@@ -64,7 +64,7 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(not Path("/dev/shm").is_dir(), reason="needs a file system that keeps any time")
 @pytest.mark.parametrize("since_1970_s", [2**40, 2**55, -(2**40)])
-def test_a_time_that_is_no_time_counts_as_no_beat(since_1970_s: int) -> None:
+def test_an_invalid_time_counts_as_no_heartbeat(since_1970_s: int) -> None:
     path = Path("/dev/shm") / f"heartbeat-{os.getpid()}"
     path.touch()
     try:

@@ -1,4 +1,4 @@
-"""A container may write anything into its file: the host reads what makes sense and steps over the rest."""
+"""A container may write anything into its file: the host reads valid rows and skips the rest."""
 
 from __future__ import annotations
 
@@ -25,13 +25,13 @@ SAY = "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content) VAL
 ACK = "INSERT INTO processing_ack VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)"
 TIME = to_text(NOON)
 NO_TIME = "0001-01-01T00:00:00.000000+23:59"
-"""Python reads it, and UTC has no such day."""
+"""Python parses it, and UTC has no such day."""
 REACHES_FAR = 2**63 - 1
 
 
 @pytest.fixture(autouse=True)
 def one_message(outbound: Path) -> None:
-    """An ordinary file to begin with."""
+    """A valid file to start from."""
     box = OutboundWriter(outbound, container_id="c", durable=False)
     box.insert(make_answer("o1"), highest_seen_seq=0, now=NOON)
     box.close()
@@ -39,7 +39,7 @@ def one_message(outbound: Path) -> None:
 
 @contextmanager
 def tampering(outbound: Path) -> Iterator[sqlite3.Connection]:
-    """The file in a shell, with every rule of its tables taken out while it is written."""
+    """The file in a SQLite shell, without the constraints of its tables."""
     with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
         honest = db.execute("SELECT name, sql FROM sqlite_schema WHERE type = 'table'").fetchall()
         db.execute("PRAGMA writable_schema = ON")
@@ -79,7 +79,7 @@ def read(outbound: Path) -> list[MessageOut | MalformedRow]:
     ],
     ids=range(11),
 )
-def test_a_row_of_wrong_types_is_named_and_stepped_over(outbound: Path, row: tuple[object, ...]) -> None:
+def test_a_row_with_wrong_types_is_named_and_skipped(outbound: Path, row: tuple[object, ...]) -> None:
     with tampering(outbound) as db:
         db.execute(SAY.replace("INSERT", "INSERT OR REPLACE"), (3, *row))
         db.execute(SAY, (5, "o5", "t", TIME, "chat", "{}"))
@@ -90,13 +90,13 @@ def test_a_row_of_wrong_types_is_named_and_stepped_over(outbound: Path, row: tup
     assert isinstance(third, MessageOut)
 
 
-def test_an_unknown_kind_is_read_as_it_is(outbound: Path) -> None:
+def test_an_unknown_kind_is_read_unchanged(outbound: Path) -> None:
     with tampering(outbound) as db:
         db.execute(SAY, (3, "o3", "t", TIME, "poem", "{}"))
     assert [row.kind for row in read(outbound) if isinstance(row, MessageOut)] == ["chat", "poem"]
 
 
-def test_fields_are_cut_and_long_content_is_left_out(outbound: Path) -> None:
+def test_long_fields_are_truncated_and_long_content_is_left_out(outbound: Path) -> None:
     with tampering(outbound) as db:
         db.execute(SAY, (3, "o" * 100_000, "t" * 100_000, TIME, "k" * 100_000, "c" * (MAX_CONTENT_BYTES + 1)))
         db.execute("UPDATE messages_out SET destination = ?, in_reply_to = ? WHERE seq = 3", ("d" * 100_000,) * 2)
@@ -107,7 +107,7 @@ def test_fields_are_cut_and_long_content_is_left_out(outbound: Path) -> None:
     assert row.content == ""
 
 
-def test_one_look_takes_a_bounded_amount_and_the_next_goes_on(outbound: Path) -> None:
+def test_one_read_returns_a_bounded_amount_and_the_next_continues(outbound: Path) -> None:
     with tampering(outbound) as db:
         db.executemany(SAY, [(seq, f"o{seq}", "t", TIME, "chat", "c" * MAX_CONTENT_BYTES) for seq in range(3, 23, 2)])
     taken: list[int] = []
@@ -118,7 +118,7 @@ def test_one_look_takes_a_bounded_amount_and_the_next_goes_on(outbound: Path) ->
     assert taken == list(range(1, 23, 2))
 
 
-def test_a_number_out_of_reach_cannot_use_up_the_hosts_numbers(outbound: Path, inbound: Path) -> None:
+def test_an_out_of_range_sequence_number_cannot_exhaust_the_hosts_numbers(outbound: Path, inbound: Path) -> None:
     with tampering(outbound) as db:
         db.execute(SAY, (REACHES_FAR, "far", "t", TIME, "chat", "{}"))
         db.execute(SAY, (MAX_SEQ + 1, "near", "t", TIME, "chat", "{}"))
@@ -142,10 +142,10 @@ BROKEN_ACKS: list[dict[int, object]] = [
     {0: b"blob"},
     {3: None},
 ]
-"""Columns of an ack, by place, and what is wrong in them."""
+"""Columns of an ack, by position, with invalid values."""
 
 
-def test_acks_and_turns_that_make_no_sense_are_stepped_over(outbound: Path) -> None:
+def test_invalid_acks_and_turns_are_skipped(outbound: Path) -> None:
     good = ("m1", 10, "completed", "c", "t", 0, TIME, None, None, None)
     with tampering(outbound) as db:
         for number, broken in enumerate(BROKEN_ACKS):
@@ -168,7 +168,7 @@ def test_acks_and_turns_that_make_no_sense_are_stepped_over(outbound: Path) -> N
     assert not {"t0", "t1", "t2"} & {turn.turn_id for turn in turns}
 
 
-def test_text_that_is_not_utf8_is_read_with_replacements(outbound: Path) -> None:
+def test_invalid_utf_8_is_read_with_replacement_characters(outbound: Path) -> None:
     with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
         db.execute(
             "INSERT INTO messages_out (seq, id, turn_id, timestamp, kind, content)"
@@ -196,14 +196,14 @@ def test_text_that_is_not_utf8_is_read_with_replacements(outbound: Path) -> None
         "ALTER TABLE turns RENAME TO turn",
     ],
 )
-def test_a_file_with_other_tables_than_ours_is_refused(outbound: Path, statement: str) -> None:
+def test_a_file_with_unexpected_tables_is_refused(outbound: Path, statement: str) -> None:
     with closing(sqlite3.connect(outbound)) as db:
         db.execute(statement)
     with pytest.raises(InvalidFileError), outbound_snapshot(outbound):
         pass
 
 
-def test_a_view_in_the_place_of_a_table_is_refused(outbound: Path) -> None:
+def test_a_view_in_place_of_a_table_is_refused(outbound: Path) -> None:
     with closing(sqlite3.connect(outbound, isolation_level=None)) as db:
         db.execute("ALTER TABLE messages_out RENAME TO real")
         db.execute("CREATE VIEW messages_out AS SELECT * FROM real")
@@ -224,7 +224,7 @@ def test_a_file_in_wal_mode_is_refused_without_touching_shared_memory(outbound: 
             pass
 
 
-def test_a_query_that_takes_too_long_is_given_up(outbound: Path) -> None:
+def test_a_query_that_takes_too_long_is_aborted(outbound: Path) -> None:
     endless = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n"
     with (
         pytest.raises(ProtocolError, match="takes longer to read"),
@@ -238,7 +238,7 @@ def test_a_reader_cannot_write(outbound: Path) -> None:
         db.execute("DELETE FROM messages_out")
 
 
-def test_a_damaged_page_is_an_error_of_ours(outbound: Path) -> None:
+def test_a_damaged_page_is_a_protocol_error(outbound: Path) -> None:
     raw = bytearray(outbound.read_bytes())
     for at in range(4096, len(raw), 4096):
         raw[at : at + 512] = b"\xff" * 512
@@ -248,13 +248,13 @@ def test_a_damaged_page_is_an_error_of_ours(outbound: Path) -> None:
             look(box, 0)
 
 
-def test_a_truncated_file_is_an_error_of_ours(outbound: Path) -> None:
+def test_a_truncated_file_is_a_protocol_error(outbound: Path) -> None:
     os.truncate(outbound, 5000)
     with pytest.raises(ProtocolError), outbound_snapshot(outbound) as box:
         box.messages_after(0)
 
 
-def test_an_empty_file_and_none_give_no_news_and_a_folder_is_an_error(tmp_path: Path) -> None:
+def test_an_empty_or_missing_file_is_not_ready_and_a_folder_is_an_error(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     (tmp_path / "empty").touch()
     for name in ("empty", "missing"):

@@ -1,4 +1,4 @@
-"""Ids, times and numbers: what both sides work out for themselves must come out the same, for ever."""
+"""Ids, times and numbers: both sides must compute the same values, in every version."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ PARTS = st.lists(st.text(max_size=8), max_size=5)
 # --- ids
 
 
-def test_ids_of_earlier_versions_stay_what_they_are() -> None:
+def test_ids_of_earlier_versions_are_unchanged() -> None:
     message = channel_message_id(
         channel_type="telegram",
         instance="main",
@@ -43,7 +43,7 @@ def test_ids_of_earlier_versions_stay_what_they_are() -> None:
     assert derive_id("x") == "x4oymiquy7qobjgx36tejs35z"
 
 
-def test_both_sides_know_a_task_and_what_is_told_of_it_by_the_request() -> None:
+def test_both_sides_derive_the_same_ids_for_a_task_and_its_notice() -> None:
     assert task_id(session="s1", request="o1") == "johqbiiv4pr24"
     assert notice_id(session="s1", request="o1") == "aohqbiiv4pr24nfuemthhl5wx"
     assert task_id(session="s2", request="o1") != task_id(session="s1", request="o1")
@@ -56,23 +56,23 @@ def test_different_causes_give_different_ids(one: list[str], other: list[str]) -
 
 
 @given(parts=st.lists(st.text(min_size=1, max_size=4), min_size=2, max_size=4))
-def test_where_one_part_ends_and_the_next_begins_is_part_of_the_cause(parts: list[str]) -> None:
+def test_an_id_depends_on_the_boundaries_between_its_parts(parts: list[str]) -> None:
     assert derive_id("m", *parts) != derive_id("m", "".join(parts))
     assert derive_id("m", *parts) != derive_id("m", parts[0] + parts[1], *parts[2:])
 
 
-def test_half_a_surrogate_pair_has_an_id_too() -> None:
+def test_a_lone_surrogate_has_an_id_too() -> None:
     assert derive_id("m", "\ud800") != derive_id("m", "\udfff")
 
 
-def test_ids_fit_where_platforms_take_them_and_differ_by_letter() -> None:
+def test_ids_are_valid_on_platforms_and_differ_by_their_first_letter() -> None:
     assert len(derive_id("o", "x" * 1000)) == DERIVED_LENGTH + 1 <= 25
     assert derive_id("o", "x").isalnum()
     assert derive_id("o", "x").islower()
     assert derive_id("o", "x")[1:] == derive_id("m", "x")[1:]
 
 
-def test_drawn_ids_do_not_repeat() -> None:
+def test_random_ids_do_not_repeat() -> None:
     assert len({random_id("s") for _ in range(1000)}) == 1000
 
 
@@ -80,18 +80,18 @@ def test_drawn_ids_do_not_repeat() -> None:
 
 
 @given(one=MOMENTS, other=MOMENTS)
-def test_text_order_is_time_order(one: datetime, other: datetime) -> None:
+def test_text_order_equals_time_order(one: datetime, other: datetime) -> None:
     assert (to_text(one) < to_text(other)) == (one < other)
 
 
 @given(moment=MOMENTS)
-def test_a_time_survives_the_way_to_text_and_back(moment: datetime) -> None:
+def test_a_time_survives_the_round_trip_through_text(moment: datetime) -> None:
     assert from_text(to_text(moment)) == moment
     assert len(to_text(moment)) == len("2026-01-01T00:00:00.000000Z")
 
 
 @given(moment=MOMENTS, hours=st.integers(-12, 14))
-def test_a_time_is_the_same_wherever_it_was_told(moment: datetime, hours: int) -> None:
+def test_a_time_has_the_same_text_in_any_time_zone(moment: datetime, hours: int) -> None:
     assert to_text(moment.astimezone(timezone(timedelta(hours=hours)))) == to_text(moment)
 
 
@@ -138,7 +138,7 @@ def test_a_time_in_any_other_form_is_refused(text: str) -> None:
 
 
 @given(seen=st.lists(st.integers(0, 2**60), max_size=5))
-def test_the_next_number_is_the_lowest_of_its_side_above_all_that_was_seen(seen: list[int]) -> None:
+def test_the_next_number_is_the_lowest_of_its_side_above_all_seen_numbers(seen: list[int]) -> None:
     highest = max([0, *seen])
     for number, parity in ((next_even(*seen), 0), (next_odd(*seen), 1)):
         assert number % 2 == parity
@@ -146,7 +146,7 @@ def test_the_next_number_is_the_lowest_of_its_side_above_all_that_was_seen(seen:
 
 
 @given(moves=st.lists(st.booleans(), max_size=50))
-def test_two_sides_that_see_each_other_never_use_a_number_twice(moves: list[bool]) -> None:
+def test_two_sides_that_see_each_other_never_reuse_a_number(moves: list[bool]) -> None:
     used: list[int] = []
     for host in moves:
         used.append(next_even(*used) if host else next_odd(*used))
@@ -154,7 +154,7 @@ def test_two_sides_that_see_each_other_never_use_a_number_twice(moves: list[bool
 
 
 @given(moves=st.lists(st.tuples(st.booleans(), st.booleans()), max_size=50))
-def test_two_sides_that_see_each_other_late_never_use_a_number_twice(moves: list[tuple[bool, bool]]) -> None:
+def test_two_sides_that_see_each_other_late_never_reuse_a_number(moves: list[tuple[bool, bool]]) -> None:
     own: dict[bool, list[int]] = {True: [], False: []}
     seen: dict[bool, int] = {True: 0, False: 0}
     for host, looks in moves:

@@ -1,4 +1,4 @@
-"""The host's file: doing a step again changes nothing, and what the runner reads is one snapshot."""
+"""The host's file: repeating a step changes nothing, and the runner reads one snapshot."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ def seqs(path: Path) -> list[int]:
         return [row.seq for row in box.due(LATER)]
 
 
-# --- putting
+# --- inserting
 
 
 @pytest.mark.behaviour("IN-02")
-def test_a_message_that_is_there_is_not_put_again(inbound: Path) -> None:
+def test_an_existing_message_is_not_inserted_again(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         assert box.insert(make_message("m1", "first")) is True
         assert box.insert(make_message("m1", "second")) is False
@@ -46,7 +46,7 @@ def test_a_message_that_is_there_is_not_put_again(inbound: Path) -> None:
     assert "first" in found.content
 
 
-def test_numbers_are_even_and_grow(inbound: Path) -> None:
+def test_numbers_are_even_and_increase(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         for id in ("a", "b", "b", "c"):
             box.insert(make_message(id))
@@ -54,7 +54,7 @@ def test_numbers_are_even_and_grow(inbound: Path) -> None:
 
 
 @pytest.mark.parametrize(("cursor", "following"), [(0, 2), (1, 2), (2, 4), (9, 10), (10, 12)])
-def test_numbers_are_above_what_the_host_has_read_of_the_runner(inbound: Path, cursor: int, following: int) -> None:
+def test_new_numbers_are_above_those_read_from_the_runner(inbound: Path, cursor: int, following: int) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.set_meta({"out_cursor": str(cursor)})
         box.insert(make_message("a"))
@@ -62,7 +62,7 @@ def test_numbers_are_above_what_the_host_has_read_of_the_runner(inbound: Path, c
     assert seqs(inbound) == [following, following + 2]
 
 
-def test_a_low_cursor_does_not_bring_numbers_back(inbound: Path) -> None:
+def test_a_lower_cursor_does_not_reuse_numbers(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.set_meta({"out_cursor": "99"})
         box.insert(make_message("a"))
@@ -71,7 +71,7 @@ def test_a_low_cursor_does_not_bring_numbers_back(inbound: Path) -> None:
     assert seqs(inbound) == [100, 102]
 
 
-def test_a_row_that_breaks_a_rule_is_an_error_and_not_a_repeat(inbound: Path) -> None:
+def test_a_row_that_violates_a_constraint_is_an_error_and_not_a_duplicate(inbound: Path) -> None:
     broken = NewMessageIn(id="m", kind="poem", timestamp=NOON, content="{}")  # type: ignore[arg-type]
     with pytest.raises(ProtocolError), inbound_transaction(inbound, durable=False) as box:
         box.insert(broken)
@@ -102,7 +102,7 @@ def test_every_field_reaches_the_runner(inbound: Path) -> None:
     assert (found.origin, found.status, found.tries) == (origin, "pending", 0)
 
 
-def test_an_exception_undoes_the_whole_transaction(inbound: Path) -> None:
+def test_an_exception_rolls_back_the_whole_transaction(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.insert(make_message("kept"))
 
@@ -121,7 +121,7 @@ def test_an_exception_undoes_the_whole_transaction(inbound: Path) -> None:
 # --- retry and close
 
 
-def test_a_retry_happens_once_for_each_count_of_tries(inbound: Path) -> None:
+def test_a_retry_happens_once_for_each_number_of_attempts(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.insert(make_message("m"))
         assert box.retry("m", tries=0, process_after=LATER) is True
@@ -147,7 +147,7 @@ def test_a_message_is_closed_once_and_stays_closed(inbound: Path) -> None:
     assert seqs(inbound) == []
 
 
-def test_only_what_is_due_is_seen_and_the_next_time_is_known(inbound: Path) -> None:
+def test_only_due_messages_are_listed_and_the_next_due_time_is_known(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.insert(make_message("later", process_after=LATER + timedelta(hours=1)))
         box.insert(make_message("soon", process_after=LATER))
@@ -166,7 +166,7 @@ def test_only_what_is_due_is_seen_and_the_next_time_is_known(inbound: Path) -> N
 
 
 @pytest.mark.behaviour("AP-09")
-def test_the_first_answer_to_a_question_is_found_whatever_became_of_it(inbound: Path) -> None:
+def test_the_first_answer_to_a_question_is_found_whatever_its_status(inbound: Path) -> None:
     def said(id: str, answers: str | None) -> NewMessageIn:
         return replace(make_message(id), content=encode(ChatIn(text=id, sender="Ada", sender_id="u1", answers=answers)))
 
@@ -181,7 +181,7 @@ def test_the_first_answer_to_a_question_is_found_whatever_became_of_it(inbound: 
     assert [one and (one.id, one.status) for one in found] == [("m3", "completed"), ("m2", "pending"), None]
 
 
-def test_destinations_are_replaced_as_a_whole(inbound: Path) -> None:
+def test_destinations_are_replaced_together(inbound: Path) -> None:
     home = Destination(name="home", display_name="Home")
     bob = Destination(name="bob", display_name="Bob", type="agent")
     with inbound_transaction(inbound, durable=False) as box:
@@ -194,7 +194,7 @@ def test_destinations_are_replaced_as_a_whole(inbound: Path) -> None:
         assert (reader.destinations(), reader.default_destination()) == ((home,), None)
 
 
-def test_what_became_of_a_message_is_told_again_when_it_changes(inbound: Path) -> None:
+def test_a_changed_delivery_result_is_written_again(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.record_delivery_results(
             [DeliveryResult(out_id="o", status="sending", platform_message_ids=(), changed_at=NOON)]
@@ -208,7 +208,7 @@ def test_what_became_of_a_message_is_told_again_when_it_changes(inbound: Path) -
         ]
 
 
-def test_of_what_became_of_messages_the_latest_is_kept(inbound: Path) -> None:
+def test_only_the_latest_delivery_results_are_kept(inbound: Path) -> None:
     said = [
         DeliveryResult(out_id=f"o{n}", status="sent", platform_message_ids=(f"p{n}",), changed_at=NOON)
         for n in range(9)
@@ -224,7 +224,7 @@ def test_of_what_became_of_messages_the_latest_is_kept(inbound: Path) -> None:
         assert [reader.find_out_ids(f"p{n}") for n in (7, 8)] == [(), ("o8",)]
 
 
-def test_a_message_is_looked_for_by_its_platforms_id_among_the_latest(inbound: Path) -> None:
+def test_a_message_is_found_by_its_platform_id_among_the_latest(inbound: Path) -> None:
     here = Origin(channel_type="t", instance="i", platform_id="p", platform_message_id="7")
     with inbound_transaction(inbound, durable=False) as box:
         box.insert(replace(make_message("old"), origin=here))
@@ -242,10 +242,10 @@ def test_meta_keeps_the_keys_that_are_not_set(inbound: Path) -> None:
         assert reader.meta() == {"a": "1", "b": "3"}
 
 
-# --- two sides at one file
+# --- two processes with one file
 
 
-def test_a_reader_that_holds_on_makes_the_writer_busy_in_bounded_time(inbound: Path) -> None:
+def test_a_reader_with_an_open_transaction_makes_the_writer_busy_for_a_bounded_time(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.insert(make_message("m1"))
     with inbound_snapshot(inbound) as reader:
@@ -258,7 +258,7 @@ def test_a_reader_that_holds_on_makes_the_writer_busy_in_bounded_time(inbound: P
         assert box.insert(make_message("m2")) is True
 
 
-def test_a_reader_does_not_see_what_is_not_committed(inbound: Path) -> None:
+def test_a_reader_does_not_see_uncommitted_rows(inbound: Path) -> None:
     with inbound_transaction(inbound, durable=False) as box:
         box.insert(make_message("m1"))
     with inbound_transaction(inbound, durable=False) as box:
@@ -269,16 +269,16 @@ def test_a_reader_does_not_see_what_is_not_committed(inbound: Path) -> None:
         assert reader.highest_seq() == 4
 
 
-# --- files that are something else
+# --- foreign files
 
 
-def test_a_file_that_is_not_there_is_not_ready(inbound: Path) -> None:
+def test_a_missing_file_is_not_ready(inbound: Path) -> None:
     with pytest.raises(FileNotReady), inbound_snapshot(inbound):
         pass
     assert not inbound.exists()
 
 
-def test_an_empty_file_is_not_ready_for_a_reader_and_made_by_the_writer(inbound: Path) -> None:
+def test_an_empty_file_is_not_ready_for_a_reader_and_initialised_by_the_writer(inbound: Path) -> None:
     inbound.touch()
     with pytest.raises(FileNotReady), inbound_snapshot(inbound):
         pass
@@ -288,7 +288,7 @@ def test_an_empty_file_is_not_ready_for_a_reader_and_made_by_the_writer(inbound:
 
 
 @pytest.mark.parametrize("content", [b"not a database", b"not a database" * 1000, b"SQLite format 3\x00" + b"x" * 5000])
-def test_a_file_that_is_no_database_is_not_ours(inbound: Path, content: bytes) -> None:
+def test_a_file_that_is_not_a_database_is_refused(inbound: Path, content: bytes) -> None:
     inbound.write_bytes(content)
     with pytest.raises(InvalidFileError), inbound_snapshot(inbound):
         pass
@@ -297,7 +297,7 @@ def test_a_file_that_is_no_database_is_not_ours(inbound: Path, content: bytes) -
     assert inbound.read_bytes() == content
 
 
-def test_a_database_of_something_else_is_not_ours_and_left_alone(inbound: Path) -> None:
+def test_a_foreign_database_is_refused_and_left_unchanged(inbound: Path) -> None:
     with closing(sqlite3.connect(inbound)) as db:
         db.execute("CREATE TABLE bookmarks (url TEXT)")
     before = inbound.read_bytes()
@@ -321,7 +321,7 @@ def test_another_version_says_which_side_to_update(inbound: Path, version: int, 
         pass
 
 
-def test_a_path_with_signs_of_an_address_is_only_a_path(tmp_path: Path) -> None:
+def test_a_path_with_url_characters_is_only_a_path(tmp_path: Path) -> None:
     folder = tmp_path / "a b?c#d%41"
     folder.mkdir()
     with inbound_transaction(folder / "inbound.db", durable=False) as box:

@@ -1,4 +1,4 @@
-"""Real processes, really killed: a file holds whole steps only, and nothing twice."""
+"""Real processes that are killed: a file contains only whole steps, and none twice."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ LONGEST_LIFE_S = 0.03
 
 @contextmanager
 def writer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
-    """A child that said it has begun; killed at the end of the block, if not before."""
+    """A child process that has started its work; killed at the end of the block, if not before."""
     path = os.pathsep.join([str(ROOT / "src"), str(ROOT)])
     with subprocess.Popen(
         [sys.executable, "-S", str(killed_writer.__file__), *arguments],
@@ -46,7 +46,7 @@ def writer(*arguments: str) -> Iterator[subprocess.Popen[str]]:
 
 
 @pytest.mark.behaviour("RU-08")
-def test_a_runner_killed_anywhere_leaves_whole_turns_and_says_nothing_twice(outbound: Path) -> None:
+def test_a_runner_killed_anywhere_leaves_whole_turns_and_repeats_no_message(outbound: Path) -> None:
     chance = random.Random(7)
     hot = 0
     for life in range(KILLS):
@@ -62,7 +62,7 @@ def test_a_runner_killed_anywhere_leaves_whole_turns_and_says_nothing_twice(outb
 
 
 def check(outbound: Path) -> int:
-    """How many turns have ended; each with all of its messages, and each message once."""
+    """The number of completed turns; each with all of its messages, and each message once."""
     with outbound_snapshot(outbound) as box:
         rows = box.messages_after(0)
         while more := box.messages_after(rows[-1].seq if rows else 0):

@@ -1,4 +1,4 @@
-"""A mailbox of a month: nothing that a message or a poll asks of it goes through all that was ever said."""
+"""A mailbox of a month: no operation of a message or a poll reads the whole history."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ WRITES: dict[str, Callable[[InboundWriter], object]] = {
     "delete_closed": lambda box: box.delete_closed([f"m{number}" for number in range(1, 200)]),
 }
 ONCE_A_DAY = {"closed_before", "has_delivery_results_before", "delete_delivery_results"}
-"""Upkeep's: what it goes through is what it has not deleted."""
+"""Retention's operations: they read what it has not deleted."""
 
 
 @pytest.fixture(scope="module")
@@ -119,16 +119,16 @@ def steps(db: sqlite3.Connection, work: Callable[[], object]) -> int:
 
 @pytest.mark.case("a session with 50,000 sent rows")
 @pytest.mark.parametrize("name", READS)
-def test_reading_costs_the_same_whatever_was_said(connection: sqlite3.Connection, name: str) -> None:
+def test_reading_costs_the_same_for_any_history(connection: sqlite3.Connection, name: str) -> None:
     assert steps(connection, lambda: READS[name](InboundReader(connection))) <= MOST_STEPS
 
 
 @pytest.mark.parametrize("name", WRITES)
-def test_writing_costs_the_same_whatever_was_said(connection: sqlite3.Connection, name: str) -> None:
+def test_writing_costs_the_same_for_any_history(connection: sqlite3.Connection, name: str) -> None:
     assert steps(connection, lambda: WRITES[name](InboundWriter(connection))) <= MOST_STEPS
 
 
-def test_nothing_is_left_out() -> None:
+def test_every_method_is_measured() -> None:
     assert _methods(InboundReader) - ONCE_A_DAY == READS.keys()
     assert _methods(InboundWriter) - ONCE_A_DAY == WRITES.keys()
 

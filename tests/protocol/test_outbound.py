@@ -1,4 +1,4 @@
-"""The runner's file: whole steps only, nothing said twice, and cursors that stay sound when rows are pruned."""
+"""The runner's file: only whole steps, no message twice, and valid cursors after pruning."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def acks(outbound: Path, after: int = 0) -> list[Ack]:
         return box.acks_after(after)
 
 
-def said(outbound: Path, after: int = 0) -> list[MessageOut]:
+def written_messages(outbound: Path, after: int = 0) -> list[MessageOut]:
     with outbound_snapshot(outbound) as box:
         return [row for row in box.messages_after(after) if isinstance(row, MessageOut)]
 
@@ -51,7 +51,7 @@ def said(outbound: Path, after: int = 0) -> list[MessageOut]:
 
 
 @pytest.mark.behaviour("SE-07")
-def test_a_new_container_gives_up_the_claims_of_others_only(
+def test_a_new_container_abandons_only_the_claims_of_others(
     open_writer: MakeWriter, inbound: Path, outbound: Path
 ) -> None:
     one, two, three = insert_messages(inbound, "m1", "m2", "m3")
@@ -69,7 +69,7 @@ def test_a_new_container_gives_up_the_claims_of_others_only(
     }
 
 
-def test_a_new_container_forgets_the_progress_of_the_old_and_keeps_the_conversation(open_writer: MakeWriter) -> None:
+def test_a_new_container_clears_the_progress_and_keeps_the_conversation(open_writer: MakeWriter) -> None:
     old = open_writer("old")
     old.set_progress({"tool": "Bash"})
     old.set_state("conversation", "c1")
@@ -79,7 +79,7 @@ def test_a_new_container_forgets_the_progress_of_the_old_and_keeps_the_conversat
     assert new._db.execute("SELECT count(*) FROM container_state").fetchone()[0] == 0
 
 
-def test_a_claim_keeps_the_count_of_tries_it_was_made_at(
+def test_a_claim_records_the_number_of_attempts_at_its_time(
     open_writer: MakeWriter, inbound: Path, outbound: Path
 ) -> None:
     box = open_writer("c1")
@@ -96,7 +96,7 @@ def test_a_claim_keeps_the_count_of_tries_it_was_made_at(
     assert box.acks(["m1", "m2"]) == {"m1": ack}
 
 
-def test_follow_ups_belong_to_the_turn(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_follow_up_messages_belong_to_the_turn(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
     box = open_writer("c1")
     one, two = insert_messages(inbound, "m1", "m2")
     box.claim("t1", [one], NOON)
@@ -109,7 +109,9 @@ def test_follow_ups_belong_to_the_turn(open_writer: MakeWriter, inbound: Path, o
 
 
 @pytest.mark.behaviour("RU-09")
-def test_a_turn_that_is_tried_again_counts_up_and_knows_what_it_said(open_writer: MakeWriter, inbound: Path) -> None:
+def test_a_retried_turn_counts_its_attempts_and_knows_its_earlier_messages(
+    open_writer: MakeWriter, inbound: Path
+) -> None:
     box = open_writer("c1")
     (one,) = insert_messages(inbound, "m1")
     error = TurnError(error_class=ErrorClass.TRANSIENT, sentence="oops")
@@ -128,7 +130,7 @@ def test_a_turn_that_is_tried_again_counts_up_and_knows_what_it_said(open_writer
     assert (turn.usage.tokens_in, turn.usage.cost_usd) == (2, 1.0)
 
 
-def test_a_turn_that_is_given_back_is_abandoned(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_a_released_turn_is_abandoned(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
     box = open_writer("c1")
     one, two = insert_messages(inbound, "m1", "m2")
     box.claim("t1", [one], NOON)
@@ -142,28 +144,28 @@ def test_a_turn_that_is_given_back_is_abandoned(open_writer: MakeWriter, inbound
     }
 
 
-# --- what is said
+# --- messages
 
 
 @pytest.mark.behaviour("RU-08")
-def test_a_message_is_said_once(open_writer: MakeWriter, outbound: Path) -> None:
+def test_a_message_is_written_once(open_writer: MakeWriter, outbound: Path) -> None:
     box = open_writer("c1")
     assert box.insert(make_answer("o1", "first"), highest_seen_seq=4, now=NOON) is True
     assert box.insert(make_answer("o1", "second"), highest_seen_seq=4, now=NOON) is False
     box.finish(end(make_answer("o1", "third"), make_answer("o2")), highest_seen_seq=4, now=NOON)
-    assert [(row.seq, row.id) for row in said(outbound)] == [(5, "o1"), (7, "o2")]
-    assert "first" in said(outbound)[0].content
+    assert [(row.seq, row.id) for row in written_messages(outbound)] == [(5, "o1"), (7, "o2")]
+    assert "first" in written_messages(outbound)[0].content
 
 
 @pytest.mark.parametrize(("floor", "seq"), [(0, 1), (1, 3), (2, 3), (8, 9), (9, 11)])
-def test_numbers_are_odd_and_above_what_was_seen(open_writer: MakeWriter, outbound: Path, floor: int, seq: int) -> None:
+def test_numbers_are_odd_and_above_those_seen(open_writer: MakeWriter, outbound: Path, floor: int, seq: int) -> None:
     box = open_writer("c1")
     box.insert(make_answer("o1"), highest_seen_seq=floor, now=NOON)
     box.insert(make_answer("o2"), highest_seen_seq=0, now=NOON)
-    assert [row.seq for row in said(outbound)] == [seq, seq + 2]
+    assert [row.seq for row in written_messages(outbound)] == [seq, seq + 2]
 
 
-def test_a_row_that_breaks_a_rule_is_an_error_and_not_a_repeat(open_writer: MakeWriter) -> None:
+def test_a_row_that_violates_a_constraint_is_an_error_and_not_a_duplicate(open_writer: MakeWriter) -> None:
     broken = NewMessageOut(id="o", turn_id="t", kind="poem", content="{}")  # type: ignore[arg-type]
     with pytest.raises(ProtocolError):
         open_writer("c1").insert(broken, highest_seen_seq=0, now=NOON)
@@ -173,7 +175,7 @@ def test_a_row_that_breaks_a_rule_is_an_error_and_not_a_repeat(open_writer: Make
 
 
 @pytest.mark.behaviour("RU-03", "RU-04")
-def test_the_end_of_a_turn_says_how_it_ended(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_the_end_of_a_turn_records_its_outcome(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
     box = open_writer("c1")
     one, two = insert_messages(inbound, "m1", "m2")
     error = TurnError(error_class=ErrorClass.RATE_LIMITED, sentence="Wait.", retry_at=LATER)
@@ -189,18 +191,20 @@ def test_the_end_of_a_turn_says_how_it_ended(open_writer: MakeWriter, inbound: P
         assert reader.open_claims() == []
 
 
-def test_an_error_at_the_end_of_a_turn_undoes_all_of_it(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_an_error_at_the_end_of_a_turn_rolls_all_of_it_back(
+    open_writer: MakeWriter, inbound: Path, outbound: Path
+) -> None:
     box = open_writer("c1")
     (one,) = insert_messages(inbound, "m1")
     box.claim("t1", [one], NOON)
     broken = NewMessageOut(id="o2", turn_id="t1", kind="poem", content="{}")  # type: ignore[arg-type]
     with pytest.raises(ProtocolError):
         box.finish(end(make_answer("o1"), broken), highest_seen_seq=0, now=LATER)
-    assert said(outbound) == []
+    assert written_messages(outbound) == []
     assert [ack.status for ack in acks(outbound)] == [AckStatus.PROCESSING]
 
 
-def test_the_state_of_a_turn_is_kept_and_forgotten_with_its_end(open_writer: MakeWriter, inbound: Path) -> None:
+def test_the_state_of_a_turn_is_stored_and_deleted_at_its_end(open_writer: MakeWriter, inbound: Path) -> None:
     box = open_writer("c1")
     (one,) = insert_messages(inbound, "m1")
     box.claim("t1", [one], NOON)
@@ -213,7 +217,7 @@ def test_the_state_of_a_turn_is_kept_and_forgotten_with_its_end(open_writer: Mak
 # --- changes and pruning
 
 
-def test_every_change_of_an_ack_is_news_once(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_every_change_of_an_ack_is_read_once(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
     box = open_writer("c1")
     one, two = insert_messages(inbound, "m1", "m2")
     box.claim("t1", [one, two], NOON)
@@ -228,18 +232,18 @@ def test_pruning_keeps_numbers_above_both_cursors(open_writer: MakeWriter, inbou
     one, two = insert_messages(inbound, "m1", "m2")
     box.claim("t1", [one], NOON)
     box.finish(end(make_answer("o1"), make_answer("o2")), highest_seen_seq=2, now=NOON)
-    out_cursor, ack_cursor = said(outbound)[-1].seq, acks(outbound)[-1].change
+    out_cursor, ack_cursor = written_messages(outbound)[-1].seq, acks(outbound)[-1].change
     box.prune(out_cursor=out_cursor, ack_cursor=ack_cursor)
-    assert (said(outbound), acks(outbound)) == ([], [])
+    assert (written_messages(outbound), acks(outbound)) == ([], [])
     restarted = open_writer("c2")
     restarted.abandon_stale_claims(NOON)
     restarted.claim("t2", [two], NOON)
     restarted.finish(end(make_answer("o3", turn="t2"), turn="t2"), highest_seen_seq=out_cursor, now=NOON)
-    assert [row.id for row in said(outbound, out_cursor)] == ["o3"]
+    assert [row.id for row in written_messages(outbound, out_cursor)] == ["o3"]
     assert [ack.message_id for ack in acks(outbound, ack_cursor)] == ["m2"]
 
 
-def test_pruning_keeps_what_a_later_try_must_know(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_pruning_keeps_what_a_later_attempt_needs(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
     box = open_writer("c1")
     one, two, three = insert_messages(inbound, "m1", "m2", "m3")
     error = TurnError(error_class=ErrorClass.TRANSIENT, sentence="oops")
@@ -250,22 +254,22 @@ def test_pruning_keeps_what_a_later_try_must_know(open_writer: MakeWriter, inbou
     box.claim("t3", [three], NOON)
     box.finish(end(make_answer("o3", turn="t3"), turn="t3"), highest_seen_seq=0, now=NOON)
     box.prune(out_cursor=99, ack_cursor=99)
-    assert [row.id for row in said(outbound)] == ["o1", "o2"]
+    assert [row.id for row in written_messages(outbound)] == ["o1", "o2"]
     assert [ack.message_id for ack in acks(outbound)] == ["m1", "m2"]
 
 
-def test_pruning_keeps_what_the_host_has_not_taken_over(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
+def test_pruning_keeps_what_the_host_has_not_processed(open_writer: MakeWriter, inbound: Path, outbound: Path) -> None:
     box = open_writer("c1")
     (one,) = insert_messages(inbound, "m1")
     box.claim("t1", [one], NOON)
     box.finish(end(make_answer("o1"), make_answer("o2")), highest_seen_seq=0, now=NOON)
     box.prune(out_cursor=1, ack_cursor=1)
-    assert [row.id for row in said(outbound)] == ["o2"]
+    assert [row.id for row in written_messages(outbound)] == ["o2"]
     assert len(acks(outbound)) == 1
 
 
 @pytest.mark.behaviour("AP-09")
-def test_the_latest_questions_are_known_after_they_were_pruned(open_writer: MakeWriter, inbound: Path) -> None:
+def test_the_latest_questions_are_kept_after_pruning(open_writer: MakeWriter, inbound: Path) -> None:
     box = open_writer("c1")
     (one,) = insert_messages(inbound, "m1")
     texts = [encode(QuestionOut(text=f"{number}?", options=())) for number in range(MAX_KEPT_QUESTIONS + 1)]
@@ -281,7 +285,7 @@ def test_the_latest_questions_are_known_after_they_were_pruned(open_writer: Make
     assert box.question("o7") == texts[7]
 
 
-def test_a_writer_may_read_its_own_file_while_the_host_does(open_writer: MakeWriter, outbound: Path) -> None:
+def test_a_writer_can_read_its_file_while_the_host_does(open_writer: MakeWriter, outbound: Path) -> None:
     box = open_writer("c1")
     box.insert(make_answer("o1"), highest_seen_seq=0, now=NOON)
     with outbound_snapshot(outbound) as reader:
@@ -289,9 +293,9 @@ def test_a_writer_may_read_its_own_file_while_the_host_does(open_writer: MakeWri
         assert len(box.sent_messages("t1")) == 1
 
 
-def test_a_writer_opens_what_an_earlier_one_left(outbound: Path) -> None:
+def test_a_writer_opens_the_file_of_an_earlier_one(outbound: Path) -> None:
     for number in range(3):
         box = OutboundWriter(outbound, container_id=f"c{number}", durable=False)
         box.insert(make_answer(f"o{number}"), highest_seen_seq=0, now=NOON)
         box.close()
-    assert [row.seq for row in said(outbound)] == [1, 3, 5]
+    assert [row.seq for row in written_messages(outbound)] == [1, 3, 5]

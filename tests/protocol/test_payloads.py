@@ -1,4 +1,4 @@
-"""What a row may carry: decoding is strict, and what was encoded comes back."""
+"""The content of a row: decoding is strict, and encoded payloads decode to themselves."""
 
 from __future__ import annotations
 
@@ -59,11 +59,13 @@ def test_the_table_names_every_kind() -> None:
 
 @pytest.mark.parametrize(("kind", "document"), KINDS)
 class TestEveryKind:
-    def test_what_is_required_is_enough_and_comes_back(self, kind: str, document: dict[str, object]) -> None:
+    def test_the_required_fields_are_enough_and_decode_to_themselves(
+        self, kind: str, document: dict[str, object]
+    ) -> None:
         payload = decode(kind, json.dumps(document))
         assert decode(kind, encode(payload)) == payload
 
-    def test_what_is_optional_may_be_there(self, kind: str, document: dict[str, object]) -> None:
+    def test_optional_fields_are_accepted(self, kind: str, document: dict[str, object]) -> None:
         decode(kind, json.dumps(document | OPTIONAL.get(kind, {})))
 
     def test_an_unknown_key_is_refused_by_name(self, kind: str, document: dict[str, object]) -> None:
@@ -101,7 +103,7 @@ class TestEveryKind:
         ],
         ids=range(13),
     )
-    def test_what_is_not_an_object_in_json_is_refused(
+    def test_content_that_is_not_a_json_object_is_refused(
         self, kind: str, document: dict[str, object], content: str
     ) -> None:
         with pytest.raises(PayloadError):
@@ -113,7 +115,7 @@ def test_true_is_not_a_number() -> None:
         decode_out("edit", '{"message": true, "text": "t"}')
 
 
-def test_a_wrong_item_of_a_list_is_named_by_its_place() -> None:
+def test_a_wrong_list_item_is_named_by_its_position() -> None:
     with pytest.raises(PayloadError, match=r"'options\[1\]' must be str"):
         decode_out("question", '{"text": "t", "options": ["a", 2]}')
 
@@ -131,12 +133,12 @@ def test_kinds_of_the_other_side_are_refused() -> None:
         decode_out("control", "{}")
 
 
-def test_content_that_is_too_long_is_refused_unread() -> None:
+def test_content_that_is_too_long_is_refused_without_parsing() -> None:
     with pytest.raises(PayloadError, match="longer than"):
         decode_out("chat", json.dumps({"text": "x" * MAX_CONTENT_BYTES}))
 
 
-def test_a_refusal_is_a_short_sentence_however_long_the_key() -> None:
+def test_a_refusal_is_short_however_long_the_key() -> None:
     with pytest.raises(PayloadError) as caught:
         decode_out("chat", json.dumps({"k" * 1_000_000: 1}))
     assert len(str(caught.value)) < 200
@@ -149,7 +151,7 @@ def test_equal_payloads_give_equal_text() -> None:
 
 
 @given(payload=st.one_of([st.builds(each) for each in (*IN_PAYLOADS.values(), *OUT_PAYLOADS.values())]))
-def test_what_is_encoded_comes_back(payload: InPayload | OutPayload) -> None:
+def test_an_encoded_payload_decodes_to_itself(payload: InPayload | OutPayload) -> None:
     kinds = {each: f"in:{kind}" for kind, each in IN_PAYLOADS.items()} | {
         each: f"out:{kind}" for kind, each in OUT_PAYLOADS.items()
     }
@@ -157,18 +159,18 @@ def test_what_is_encoded_comes_back(payload: InPayload | OutPayload) -> None:
 
 
 @given(payload=st.builds(OUT_PAYLOADS[OutKind.CARD]))
-def test_encoded_text_is_plain_ascii(payload: OutPayload) -> None:
+def test_encoded_text_is_ascii(payload: OutPayload) -> None:
     assert encode(payload).isascii()
 
 
-def test_a_field_that_came_later_leaves_content_as_it_was_unless_it_is_used() -> None:
-    """Ids are made of content: a turn that began under another version must find its own rows."""
+def test_a_field_added_later_does_not_change_the_encoding_unless_used() -> None:
+    """Ids are derived from content: a turn that began under another version must find its own rows."""
     assert encode(TaskOut(prompt="p", due="d")) == '{"due":"d","prompt":"p","recurrence":null}'
     used = TaskOut(prompt="p", due="d", timezone="UTC")
     assert decode_out("task", encode(used)) == used
 
 
-def test_an_answer_names_its_question_and_other_messages_are_what_they_were() -> None:
+def test_an_answer_names_its_question_and_other_messages_are_encoded_as_before() -> None:
     plain = ChatIn(text="hi", sender="Ada", sender_id="u1")
     assert "answers" not in encode(plain)
     used = ChatIn(text="Red", sender="Ada", sender_id="u1", answers="o1")

@@ -1,4 +1,4 @@
-"""Strict readers of each form: they refuse what the platform would refuse or read in another way than was meant."""
+"""Strict validators of each form: they refuse what the platform would refuse or parse differently."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ _PINGS = re.compile(r"@(?:everyone|here|channel)|<[@#!&]", re.IGNORECASE)
 
 
 def check_part(part: MessagePart, form: Form, limits: Limits) -> None:
-    """Raises AssertionError for a message that its platform would not take, or would misread."""
+    """Raises AssertionError for a message that its platform would refuse, or parse differently."""
     measure = _LENGTHS[limits.unit]
     shown = _telegram_text(part.text) if limits.is_counted_after_parsing else part.text
     assert measure(shown) <= limits.max_length
@@ -53,12 +53,12 @@ def check_part(part: MessagePart, form: Form, limits: Limits) -> None:
 
 
 def words_in(text: str) -> list[str]:
-    """The words of a made-up document, also those that a cut has parted: of marks and addresses nothing is kept."""
+    """The words of a generated document, also split ones: formatting and addresses are left out."""
     return re.findall(r"w\d+x", re.sub(r"[^wx0-9]", "", text))
 
 
 def _letters(text: str) -> str:
-    """What is compared of a message that is read again."""
+    """The characters that are compared after parsing."""
     return "".join(re.findall(r"[^\W_]", unquote(text)))
 
 

@@ -1,5 +1,5 @@
-"""What a person sees of a message on each platform: its markup is read by the platform's own rules, and what it would
-not read stays on the screen. Written from the platforms' descriptions, not from our dialects."""
+"""What a person sees of a message on each platform: markup is parsed by the platform's own rules, and what it would not
+parse stays visible. Written from the platforms' documentation, not from the dialects under test."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ _LINK = re.compile(r'<a href="([^"]*)">(.*?)</a>', re.DOTALL)
 
 
 def read_as_person(part: MessagePart, form: Form, *, entities: int | None = None) -> str:
-    """The words on the screen, a link as `label (address)`. `entities`: beyond so many the platform formats nothing."""
+    """The visible text, a link as `label (address)`. `entities`: the platform formats no more than these."""
     return part.text if form is Form.PLAIN else _READERS[form](part.text, entities)
 
 
 def count_entities(markup: str) -> int:
-    """How many entities Telegram makes of its HTML: one for each tag and for each bare address."""
+    """The number of entities in Telegram's HTML: one for each tag and for each bare address."""
     bare = re.sub(r"<(a|pre|code)\b.*?</\1>", "", markup, flags=re.DOTALL)
     in_code = len(re.findall(r"<pre><code", markup))
     return len(re.findall(r"<[a-z]", markup)) - in_code + len(re.findall(r"https?://", bare))
@@ -39,7 +39,7 @@ def _telegram(markup: str, entities: int | None) -> str:
 
 
 def _parse_marks(marks: str, text: str) -> str:
-    """Marks in the way of Slack and WhatsApp: read where blanks or punctuation stand around them, else shown."""
+    """Formatting marks of Slack and WhatsApp: parsed next to spaces or punctuation, otherwise visible."""
     for mark in map(re.escape, marks):
         inside = rf"(?=[^\s\u200b])([^\n{mark}]*[^\s\u200b{mark}])"
         text = re.sub(rf"(?<![\w{mark}]){mark}{inside}{mark}(?![\w{mark}])", r"\1", text)
@@ -65,7 +65,7 @@ def _discord(text: str, entities: int | None) -> str:
 
 
 def _discord_lists(text: str) -> str:
-    """Discord counts a list up from its first number."""
+    """Discord numbers a list from its first number on."""
     lines: list[str] = []
     number: int | None = None
     for line in text.split("\n"):

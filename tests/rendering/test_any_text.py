@@ -1,4 +1,4 @@
-"""Whatever an agent writes becomes messages that the platform takes, and every word arrives, in order."""
+"""Any text of an agent becomes messages that the platform accepts, and every word arrives, in order."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ quick = settings(max_examples=100, deadline=None, derandomize=True, suppress_hea
 @pytest.mark.behaviour("DL-06", "DL-12")
 @quick
 @given(documents, some_limits)
-def test_every_part_is_a_message_that_the_platform_takes(document: str, target: tuple[Form, Limits]) -> None:
+def test_every_part_is_a_message_that_the_platform_accepts(document: str, target: tuple[Form, Limits]) -> None:
     form, limits = target
     parts = split_message(document, form, limits)
     assert parts
@@ -69,7 +69,7 @@ def test_no_word_is_lost_or_moved(document: str, target: tuple[Form, Limits]) ->
 @pytest.mark.behaviour("DL-06", "DL-12")
 @quick
 @given(hostile_texts, some_limits)
-def test_any_text_becomes_messages(text: str, target: tuple[Form, Limits]) -> None:
+def test_any_text_is_rendered_as_messages(text: str, target: tuple[Form, Limits]) -> None:
     form, limits = target
     parts = split_message(text, form, limits)
     assert bool(parts) == bool(text.strip())
@@ -80,7 +80,7 @@ def test_any_text_becomes_messages(text: str, target: tuple[Form, Limits]) -> No
 @pytest.mark.behaviour("DL-06")
 @quick
 @given(plain_letters)
-def test_marks_swallow_no_letter(text: str) -> None:
+def test_formatting_marks_swallow_no_letter(text: str) -> None:
     parts = split_message(text, Form.PLAIN, Limits(max_length=60))
     assert re.findall(r"[abc]", "".join(part.plain for part in parts)) == re.findall(r"[abc]", text)
 
@@ -101,7 +101,7 @@ read_forms = st.sampled_from([Form.SLACK_MARKDOWN, Form.DISCORD, Form.SLACK, For
 @pytest.mark.behaviour("DL-12")
 @settings(quick, max_examples=400)
 @given(runs, read_forms)
-def test_marks_are_read_as_marks_whatever_stands_beside_them(made: list[tuple[str, Style]], form: Form) -> None:
+def test_formatting_is_read_as_such_whatever_stands_beside_it(made: list[tuple[str, Style]], form: Form) -> None:
     styled = [Run(text, style) for text, style in made]
     written = DIALECTS[form].render_part([Block(runs=tuple(styled))])
     shown = read_as_person(MessagePart(text=written, plain=""), form)

@@ -33,7 +33,7 @@ def input_of(case: Case) -> str:
     ("case", "form"),
     [pytest.param(case, form, id=f"{case['name']}-{form}") for case in CASES for form in forms_of(case)],
 )
-def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form) -> None:
+def test_an_input_that_once_failed_is_rendered_as_intended(case: Case, form: Form) -> None:
     entities = case.get("limit", {}).get("entities_per_message")
     parts = split_message(input_of(case), form, NATIVE[form])
     for part in parts:
@@ -43,6 +43,6 @@ def test_an_input_that_failed_once_reads_as_it_was_meant(case: Case, form: Form)
     wanted = [*case.get("sees", ()), *(lines_of(case, case["sees_each"]) if "sees_each" in case else ())]
     assert [words for words in wanted if words not in shown] == []
     assert [words for words in case.get("not", ()) if words in shown] == []
-    if "reads" in case:  # all of it, blanks and what nobody sees aside
+    if "reads" in case:  # the whole message, without spaces and invisible characters
         assert "".join(shown.replace("• ", "- ").replace("\u200b", "").split()) == case["reads"]
     assert all(word in " ".join(part.plain for part in parts) for word in case.get("sees", ()))

@@ -1,4 +1,4 @@
-"""What each form makes of the hard cases."""
+"""Difficult texts in each form."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def written(markdown: str, form: Form) -> str:
         ("`a``b`", SLACK, f"a`{ZWSP}`{ZWSP}b"),
     ],
 )
-def test_styles_are_marked_and_the_rest_is_escaped(markdown: str, form: Form, text: str) -> None:
+def test_styles_are_rendered_and_other_text_is_escaped(markdown: str, form: Form, text: str) -> None:
     assert written(markdown, form) == text
 
 
@@ -79,7 +79,7 @@ def test_styles_are_marked_and_the_rest_is_escaped(markdown: str, form: Form, te
         ("[1]: https://x.example", PLAIN, "[1]: https://x.example"),
     ],
 )
-def test_links_lead_where_they_say_and_nowhere_else(markdown: str, form: Form, text: str) -> None:
+def test_links_lead_only_to_their_stated_address(markdown: str, form: Form, text: str) -> None:
     assert written(markdown, form) == text
 
 
@@ -110,11 +110,11 @@ def test_links_lead_where_they_say_and_nowhere_else(markdown: str, form: Form, t
         ("half \ud800 a character", TELEGRAM, "half ? a character"),
     ],
 )
-def test_blocks_keep_their_shape(markdown: str, form: Form, text: str) -> None:
+def test_blocks_keep_their_structure(markdown: str, form: Form, text: str) -> None:
     assert written(markdown, form) == text
 
 
-def test_a_table_too_long_for_a_message_is_drawn_with_spaces() -> None:
+def test_a_table_too_long_for_a_message_is_aligned_with_spaces() -> None:
     table = "| n | name |\n|---|---|\n" + "".join(f"| {number} | row {number} |\n" for number in range(10))
     parts = split_message(table, SLACK_MARKDOWN, Limits(max_length=100))
     assert len(parts) > 1
@@ -147,7 +147,7 @@ def test_a_table_too_long_for_a_message_is_drawn_with_spaces() -> None:
         "- **@here**",
     ],
 )
-def test_an_agent_cannot_call_people_together(ping: str, form: Form) -> None:
+def test_an_agent_cannot_mention_everyone(ping: str, form: Form) -> None:
     (part,) = split_message(ping, form, LIMITS)
     for text in (part.text, part.plain):
         lowered = text.lower()
@@ -155,7 +155,7 @@ def test_an_agent_cannot_call_people_together(ping: str, form: Form) -> None:
 
 
 @pytest.mark.behaviour("DL-12")
-def test_a_hushed_ping_looks_the_same() -> None:
+def test_an_escaped_mention_looks_the_same() -> None:
     assert written("hi @everyone", DISCORD).replace(ZWSP, "") == "hi @everyone"
     assert written("ask ann@x.example", DISCORD) == "ask ann@x.example"
     assert written("hi @ann", TELEGRAM) == "hi @ann"

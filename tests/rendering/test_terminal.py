@@ -1,4 +1,4 @@
-"""Markdown in a terminal: styled, wrapped at words, and with nothing that its author could command a terminal by."""
+"""Markdown in a terminal: styled, wrapped at words, and without control sequences of its author."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from nanohost.rendering.terminal import MIN_COLUMNS, render_for_terminal
 SGR = re.compile(r"\x1b\[\d+m")
 
 
-def seen(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
-    """What is left on the screen when the terminal has read the codes."""
+def visible_text(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
+    """The visible text, without the escape codes."""
     return SGR.sub("", render_for_terminal(markdown, columns, use_colours=colours))
 
 
@@ -28,11 +28,11 @@ def seen(markdown: str, columns: int = 40, *, colours: bool = True) -> str:
         ("say `ls -l`", "say \x1b[36mls -l\x1b[39m"),
     ],
 )
-def test_marks_become_what_a_terminal_shows(markdown: str, shown: str) -> None:
+def test_formatting_becomes_terminal_styles(markdown: str, shown: str) -> None:
     assert render_for_terminal(markdown, 40, use_colours=True) == shown
 
 
-def test_without_colours_code_is_known_by_its_ticks() -> None:
+def test_without_colours_code_keeps_its_backticks() -> None:
     assert render_for_terminal("say `ls -l` **now**", 40, use_colours=False) == "say `ls -l` \x1b[1mnow\x1b[22m"
 
 
@@ -49,32 +49,32 @@ def test_without_colours_code_is_known_by_its_ticks() -> None:
         ("a <b>bold</b> word", ["a bold word"]),
     ],
 )
-def test_what_it_looks_like(markdown: str, lines: list[str]) -> None:
-    assert seen(markdown).splitlines() == lines
+def test_each_kind_of_markdown_is_rendered_as_shown(markdown: str, lines: list[str]) -> None:
+    assert visible_text(markdown).splitlines() == lines
 
 
-def test_long_lines_end_between_words_and_go_on_under_their_beginning() -> None:
+def test_long_lines_are_wrapped_between_words_with_an_indent() -> None:
     text = "- the **quick brown fox** jumps over the lazy dog"
-    assert seen(text, 20).splitlines() == ["• the quick brown", "  fox jumps over the", "  lazy dog"]
+    assert visible_text(text, 20).splitlines() == ["• the quick brown", "  fox jumps over the", "  lazy dog"]
 
 
-def test_what_is_wide_takes_two_columns() -> None:
-    assert seen("日本 日本 日本", 10).splitlines() == ["日本 日本", "日本"]
+def test_wide_characters_take_two_columns() -> None:
+    assert visible_text("日本 日本 日本", 10).splitlines() == ["日本 日本", "日本"]
 
 
-def test_a_word_that_is_longer_than_a_line_is_left_whole() -> None:
-    assert seen("see " + "x" * 50, 20).splitlines() == ["see", "x" * 50]
+def test_a_word_longer_than_a_line_is_not_broken() -> None:
+    assert visible_text("see " + "x" * 50, 20).splitlines() == ["see", "x" * 50]
 
 
 @given(st.text(), st.integers(1, 60), st.booleans())
-def test_nothing_that_is_said_commands_the_terminal(text: str, columns: int, colours: bool) -> None:
+def test_rendered_text_has_no_control_sequences_but_styles(text: str, columns: int, colours: bool) -> None:
     left = SGR.sub("", render_for_terminal(text, columns, use_colours=colours))
     assert not [one for one in left if one in "\x1b\x9b\x07\r\x08"]
 
 
 @given(st.lists(st.text("abc ", min_size=1, max_size=12), min_size=1), st.integers(MIN_COLUMNS, 30))
-def test_no_word_is_lost_and_no_line_too_long(words: list[str], columns: int) -> None:
+def test_no_word_is_lost_and_no_line_is_too_long(words: list[str], columns: int) -> None:
     text = " ".join(words).lstrip()  # four spaces at the beginning are a block of code, which is not wrapped
-    lines = seen(text, columns).splitlines()
+    lines = visible_text(text, columns).splitlines()
     assert " ".join(lines).split() == text.split()
     assert all(display_width(line) <= columns or " " not in line.strip() for line in lines)

@@ -1,4 +1,4 @@
-"""Markdown as models write it: what a person sees of it in every form, by the platform's own reading."""
+"""Markdown as models write it, as a person sees it in every form, by the platform's own rules."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def test_a_list_keeps_its_own_numbers(markdown: str, lines: str, form: Form) -> 
 
 
 @every_form
-def test_a_list_with_brackets_keeps_its_numbers(form: Form) -> None:
-    """A reader of Markdown may show the bracket as a point."""
+def test_a_list_numbered_with_brackets_keeps_its_numbers(form: Form) -> None:
+    """A Markdown parser may show the bracket as a point."""
     assert re.sub(r"(\d)\)", r"\1.", shown("10) ten\n11) eleven\n15) more", form)) == "10. ten\n11. eleven\n15. more"
 
 
 @pytest.mark.behaviour("DL-06")
 @given(st.lists(st.integers(0, 3000), min_size=1, max_size=12), st.sampled_from(READ), st.sampled_from(["\n", "\n\n"]))
 @quick
-def test_any_numbers_of_a_list_are_shown(numbers: list[int], form: Form, between: str) -> None:
+def test_numbered_list_items_keep_their_numbers(numbers: list[int], form: Form, between: str) -> None:
     wanted = numbers if len(numbers) == 1 or len({*numbers}) > 1 else [numbers[0] + at for at in range(len(numbers))]
     text = between.join(f"{number}. item{at}" for at, number in enumerate(numbers))
     assert re.findall(r"(\d+)\. item", shown(text, form)) == [str(number) for number in wanted]
@@ -74,7 +74,7 @@ def test_any_numbers_of_a_list_are_shown(numbers: list[int], form: Form, between
 
 @pytest.mark.parametrize("form", [Form.SLACK, Form.SLACK_MARKDOWN, Form.DISCORD, Form.WHATSAPP, Form.TELEGRAM])
 @pytest.mark.parametrize("markdown", ["**Note**: x, (*see* `there`).", "**Total:**42", "**Note:**see"])
-def test_no_character_that_nobody_sees_stands_beside_a_mark(markdown: str, form: Form) -> None:
+def test_no_invisible_character_is_put_beside_formatting(markdown: str, form: Form) -> None:
     [part] = split_message(markdown, form, NATIVE[form])
     assert ZWSP not in part.text
 
@@ -92,7 +92,7 @@ def test_no_character_that_nobody_sees_stands_beside_a_mark(markdown: str, form:
         "List<String> and Map<B>",
     ],
 )
-def test_what_is_no_markup_stays(text: str, form: Form) -> None:
+def test_text_that_only_resembles_markup_is_unchanged(text: str, form: Form) -> None:
     assert shown(text, form).replace(ZWSP, "") == text
 
 
@@ -131,7 +131,7 @@ def test_what_is_no_markup_stays(text: str, form: Form) -> None:
         ("<!-- nothing but this -->", "<!-- nothing but this -->"),
     ],
 )
-def test_html_reads_as_a_person_expects(markdown: str, words: str, form: Form) -> None:
+def test_html_is_rendered_as_a_person_expects(markdown: str, words: str, form: Form) -> None:
     assert shown(markdown, form).replace(ZWSP, "") == words
 
 
@@ -144,12 +144,12 @@ def test_html_reads_as_a_person_expects(markdown: str, words: str, form: Form) -
         (Form.SLACK_MARKDOWN, "**b** *i* u ~~s~~ `c`"),
     ],
 )
-def test_html_is_written_in_the_form(form: Form, text: str) -> None:
+def test_html_is_rendered_in_the_target_form(form: Form, text: str) -> None:
     [part] = split_message("<b>b</b> <i>i</i> <u>u</u> <s>s</s> <code>c</code>", form, NATIVE[form])
     assert part.text == text
 
 
-def test_a_line_break_in_a_cell_is_a_blank() -> None:
+def test_a_line_break_in_a_table_cell_becomes_a_space() -> None:
     assert plain("| a | b |\n|---|---|\n| x<br>y | <b>z</b> |").splitlines()[-1].split() == ["x", "y", "z"]
 
 
@@ -167,7 +167,7 @@ def test_a_line_break_in_a_cell_is_a_blank() -> None:
         "a line with C:\\temp\\\nand another",
     ],
 )
-def test_backslashes_that_are_meant_stay(text: str, form: Form) -> None:
+def test_literal_backslashes_are_kept(text: str, form: Form) -> None:
     assert shown(text, form).replace(ZWSP, "") == text
 
 
@@ -182,7 +182,7 @@ def test_backslashes_that_are_meant_stay(text: str, form: Form) -> None:
         (r"all of (.\*) and \*.\*", "all of (.*) and *.*"),
     ],
 )
-def test_escapes_that_hide_markup_still_do(markdown: str, words: str, form: Form) -> None:
+def test_escaped_markup_stays_escaped(markdown: str, words: str, form: Form) -> None:
     assert shown(markdown, form).replace(ZWSP, "") == words
 
 
@@ -196,7 +196,7 @@ def test_escapes_that_hide_markup_still_do(markdown: str, words: str, form: Form
         ("# [h{n}](https://x.example/{n})\n\n**b** *c* /do{n} @somebody{n}", "https://x.example/{n})"),
     ],
 )
-def test_no_link_vanishes_for_the_number_of_entities(line: str, address: str) -> None:
+def test_no_link_is_lost_to_the_entity_limit(line: str, address: str) -> None:
     text = "\n".join(line.replace("{n}", str(number)) for number in range(150))
     parts = split_message(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
     for part in parts:
@@ -205,13 +205,13 @@ def test_no_link_vanishes_for_the_number_of_entities(line: str, address: str) ->
     assert [number for number in range(150) if address.replace("{n}", str(number)) not in said] == []
 
 
-def test_what_telegram_finds_by_itself_counts_too() -> None:
+def test_entities_that_telegram_detects_by_itself_count_too() -> None:
     text = " ".join(f"#tag{number}" for number in range(150)) + " [last](https://x.example)"
     parts = split_message(text, Form.TELEGRAM, NATIVE[Form.TELEGRAM])
     assert [len(re.findall("#tag|<a", part.text)) <= 100 for part in parts] == [True, True]
 
 
-def test_a_message_must_be_able_to_hold_a_few_entities() -> None:
+def test_an_entity_limit_below_a_few_is_refused() -> None:
     with pytest.raises(ValueError, match="entities"):
         Limits(max_length=50, unit=Unit.CHARS, max_entities=3)
 
@@ -221,13 +221,13 @@ def test_a_message_must_be_able_to_hold_a_few_entities() -> None:
     "text",
     ["5*3*2 = 30", "area = 2*r*3", "V = a*b*c", "x = 10*y*z; 7*8", "a*1*b", "2**10**3 is large", "3*4*5*6", "10*2* 5"],
 )
-def test_a_sign_between_numbers_is_no_mark(text: str, form: Form) -> None:
+def test_an_operator_between_numbers_is_not_formatting(text: str, form: Form) -> None:
     assert shown(text, form).replace(ZWSP, "") == text
 
 
 @every_form
 @pytest.mark.parametrize("text", ["the **5**th", "**10**x as fast", "un*frigging*believable", "*2*nd", "这是*3*点"])
-def test_a_mark_at_a_number_is_one_still(text: str, form: Form) -> None:
+def test_formatting_next_to_a_number_is_applied(text: str, form: Form) -> None:
     assert "*" not in shown(text, form)
 
 
@@ -244,18 +244,18 @@ def test_a_mark_at_a_number_is_one_still(text: str, form: Form) -> None:
         ("* a\n  + b\n- c", "- a\n- b\n- c"),
     ],
 )
-def test_signs_that_tell_lists_apart_are_data(markdown: str, lines: str, form: Form) -> None:
+def test_plus_and_minus_signs_that_mark_list_items_are_kept(markdown: str, lines: str, form: Form) -> None:
     assert [line.strip() for line in shown(markdown, form).splitlines()] == lines.splitlines()
 
 
 @every_form
-def test_an_address_that_is_no_link_stays_as_it_was_written(form: Form) -> None:
+def test_an_address_that_is_not_a_link_is_unchanged(form: Form) -> None:
     text = shown(r"[one](Übersicht.md) [two](<my file.txt>) [three](C:\new\x.txt)", form)
     assert text == r"one (Übersicht.md) two (my file.txt) three (C:\new\x.txt)"
 
 
 @every_form
-def test_a_shrug_keeps_both_arms(form: Form) -> None:
+def test_a_shrug_emoticon_keeps_both_arms(form: Form) -> None:
     assert shown(r"Well ¯\_(ツ)_/¯ who knows", form).replace(ZWSP, "") == r"Well ¯\_(ツ)_/¯ who knows"
 
 
@@ -278,7 +278,7 @@ def test_a_shrug_keeps_both_arms(form: Form) -> None:
         ("见**[这里](https://example.com/a)**吧", "https://example.com/a", "这里"),
     ],
 )
-def test_marks_in_an_address_are_part_of_it(markdown: str, address: str, words: str, form: Form) -> None:
+def test_formatting_characters_in_an_address_belong_to_it(markdown: str, address: str, words: str, form: Form) -> None:
     [part] = split_message(markdown, form, NATIVE[form])
     assert address in html.unescape(part.text).replace("\\", "")
     assert words in part.text

@@ -1,4 +1,4 @@
-"""When the pieces of an album are all there, and what they are together."""
+"""When the parts of an album are complete, and how they are joined."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ EVENT = InboundEvent(
 )
 
 
-def came(*seconds: float) -> list[StoredEvent]:
-    """Pieces that came so long after noon."""
+def parts_received(*seconds: float) -> list[StoredEvent]:
+    """Parts that were received so long after noon."""
     chat = ChatKey("fake", "main", "c1")
     return [
         StoredEvent(id=EventId(at), chat=chat, event=EVENT, received_at=NOON + timedelta(seconds=one))
@@ -46,26 +46,26 @@ def came(*seconds: float) -> list[StoredEvent]:
 @pytest.mark.parametrize(
     ("pieces", "now", "left"),
     [
-        (came(0), 0, PIECE_WAIT_S),
-        (came(0, 0.2, 0.5), 0.75, PIECE_WAIT_S - 0.25),
-        (came(0, 0.5), 0.5 + PIECE_WAIT_S, 0),
-        (came(*(each * 0.9 for each in range(6))), 4.9, MAX_ALBUM_WAIT_S - 4.9),
-        (came(*[0.0] * MAX_PIECES), 0, 0),
+        (parts_received(0), 0, PIECE_WAIT_S),
+        (parts_received(0, 0.2, 0.5), 0.75, PIECE_WAIT_S - 0.25),
+        (parts_received(0, 0.5), 0.5 + PIECE_WAIT_S, 0),
+        (parts_received(*(each * 0.9 for each in range(6))), 4.9, MAX_ALBUM_WAIT_S - 4.9),
+        (parts_received(*[0.0] * MAX_PIECES), 0, 0),
     ],
 )
-def test_an_album_is_open_a_moment_after_its_latest_piece_and_never_for_long(
+def test_an_album_stays_open_briefly_after_its_latest_part_and_never_for_long(
     pieces: list[StoredEvent], now: float, left: float
 ) -> None:
     assert remaining_wait_s(pieces, NOON + timedelta(seconds=now)) == pytest.approx(left)
 
 
-def test_a_clock_that_was_set_back_keeps_no_album_open() -> None:
-    assert remaining_wait_s(came(0, 0.5), NOON - timedelta(hours=1)) <= 0
+def test_a_clock_set_back_does_not_keep_an_album_open() -> None:
+    assert remaining_wait_s(parts_received(0, 0.5), NOON - timedelta(hours=1)) <= 0
 
 
-def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_agent_if_one_is() -> None:
+def test_a_joined_album_has_all_texts_and_files_in_order_and_mentions_the_bot_if_one_part_does() -> None:
     link = Part(kind=PartKind.LINK, text="here", url="https://example.com")
-    pieces = came(0, 0, 0)
+    pieces = parts_received(0, 0, 0)
     pieces[1] = replace(
         pieces[1],
         event=replace(
@@ -84,7 +84,7 @@ def test_together_they_are_all_that_was_said_and_sent_in_order_and_are_to_the_ag
 
 
 @given(st.lists(st.text("ab.-_ \u00e4", max_size=70) | st.just("x" * 59 + ".jpg"), min_size=1, max_size=6), st.data())
-def test_a_file_of_an_album_keeps_its_name_whichever_piece_is_deleted(names: list[str], data: st.DataObject) -> None:
+def test_a_file_of_an_album_keeps_its_name_whichever_part_is_deleted(names: list[str], data: st.DataObject) -> None:
     pieces = with_unique_file_names([replace(EVENT, attachments=(Attachment(ref="f", name=name),)) for name in names])
     files = [file for one in pieces for file in one.attachments]
     left = data.draw(st.lists(st.sampled_from(files), unique_by=lambda file: file.name))

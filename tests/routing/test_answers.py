@@ -1,4 +1,4 @@
-"""An answer on its way to the session that asked: a real store and mailbox, a router opened again and again."""
+"""Answers on their way to the asking session: a real database and mailbox, and a router opened repeatedly."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.behaviour("AP-09")
 async def asking(
     folder: Path, *, text: str = "Which?", receipt: tuple[str, ...] = ("p1",), asked: bool = True
 ) -> AsyncIterator[World]:
-    """A chat in which an agent has asked something. No `receipt`: its sending is not on record yet."""
+    """A chat in which an agent has asked a question. Without a `receipt` its sending is not recorded yet."""
     database = folder / "nanohost.db"
     make_database(database)
     mailboxes = Mailboxes(folder / "sessions", durable=False)
@@ -57,7 +57,7 @@ async def ask(
     thread: str | None = None,
     chat: str = "c1",
 ) -> None:
-    """Have the session of an agent, in this thread, ask in a chat where no thread is."""
+    """Have the session of an agent, in this thread, ask in a chat outside threads."""
     session = await world.session(folder, thread)
     question = Delivery(
         queue=DeliveryQueueKey(session.id, "fake", "main", chat),
@@ -79,8 +79,8 @@ async def ask(
             await deliveries.end_attempt(tx, question, sent, at)
 
 
-async def said(world: World) -> list[tuple[str, str | None]]:
-    """What is in the mailbox: the texts, and what they answer."""
+async def mailbox_texts(world: World) -> list[tuple[str, str | None]]:
+    """The mailbox: the texts, and the questions that they answer."""
     session = await world.session("a")
     rows = await world.mailboxes.read_inbound(session, lambda box: [box.find_by_seq(number) for number in (2, 4, 6)])
     found = [decode_in(row.kind, row.content) for row in rows if row is not None]
@@ -88,13 +88,13 @@ async def said(world: World) -> list[tuple[str, str | None]]:
 
 
 async def edits(world: World) -> list[tuple[str, str | None]]:
-    """What the question's message is changed to, and when if not at once."""
+    """The edits of the question's message, and their times if not at once."""
     rows = await world.store.fetch_all("SELECT content, not_before FROM deliveries WHERE kind = 'edit'")
     found = [(decode_out("edit", row["content"]), row["not_before"]) for row in rows]
     return [(one.text, later) for one, later in found if isinstance(one, EditOut)]
 
 
-async def test_an_answer_waits_for_a_mailbox_that_refuses_and_is_one_still(tmp_path: Path) -> None:
+async def test_an_answer_waits_for_a_damaged_mailbox_and_stays_an_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         broken = world.mailboxes.layout(await world.session("a")).inbound_db
         sound = broken.read_bytes()
@@ -106,28 +106,28 @@ async def test_an_answer_waits_for_a_mailbox_that_refuses_and_is_one_still(tmp_p
         await world.says("1")
         async with world.routing():
             await world.until(lambda: _is_written(world))
-        assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
 
 
-async def test_of_two_in_one_batch_the_first_is_the_answer(tmp_path: Path) -> None:
+async def test_the_first_of_two_answers_in_one_batch_counts(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("red", "2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("Red", "q1"), ("2", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("Red", "q1"), ("2", None)]
 
 
 @pytest.mark.parametrize("later", [timedelta(minutes=5), timedelta(hours=-1)])
-async def test_of_two_questions_the_latest_is_meant_also_after_the_clock_was_set_back(
+async def test_an_answer_is_for_the_latest_question_also_after_the_clock_was_set_back(
     tmp_path: Path, later: timedelta
 ) -> None:
     async with asking(tmp_path) as world:
         await ask(world, QuestionOut(text="When?", options=("Now", "Never")), seq=3, receipt=("p3",), at=NOON + later)
         await world.says("2", "2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
+        assert await mailbox_texts(world) == [("ask me", None), ("Never", "q3"), ("Blue", "q1")]
 
 
-async def test_the_question_of_an_agent_that_may_not_hear_them_is_not_in_the_way_of_one_that_may(
+async def test_a_question_of_an_agent_closed_to_the_sender_does_not_hide_one_of_an_open_agent(
     tmp_path: Path,
 ) -> None:
     async with asking(tmp_path) as world:
@@ -143,14 +143,14 @@ async def test_the_question_of_an_agent_that_may_not_hear_them_is_not_in_the_way
         await world.grant("fake:u1", Role.MEMBER, found)
         await world.says("2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("ask me, too", None), ("Blue", "q1")]
+        assert await mailbox_texts(world) == [("ask me", None), ("ask me, too", None), ("Blue", "q1")]
 
 
 @pytest.mark.parametrize(("line", "answers"), [("Blue", "q1"), ("@nan green", "q1"), ("I go shopping", None)])
-async def test_in_a_channel_where_each_line_begins_a_thread_one_that_is_meant_answers_what_was_asked_there(
+async def test_an_explicit_answer_in_a_new_thread_reaches_a_question_asked_outside_threads(
     tmp_path: Path, line: str, answers: str | None
 ) -> None:
-    """What was asked beside all threads does not make the agent listen to whatever is said there."""
+    """A question outside threads does not make the agent engage with everything written there."""
     async with asking(tmp_path, asked=False) as world:
         chat = await world.chat("g1", is_group=True)
         await world.wire(chat, await world.agent("b"), engage=EngageMode.MENTION_STICKY)
@@ -167,7 +167,7 @@ async def test_in_a_channel_where_each_line_begins_a_thread_one_that_is_meant_an
 
 
 @pytest.mark.parametrize("receipt", [("p1",), ("p1", "p2")])
-async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, receipt: tuple[str, ...]) -> None:
+async def test_an_answered_question_is_edited_to_show_the_answer(tmp_path: Path, receipt: tuple[str, ...]) -> None:
     long = "word " * 1000 + "Which?"
     async with asking(tmp_path, text=long, receipt=receipt) as world:
         await world.says("2")
@@ -183,7 +183,7 @@ async def test_the_question_is_changed_to_what_was_answered(tmp_path: Path, rece
     ("name", "shown"),
     [("\u202eevil\u2066\n# *Ada*", "evil # \\*Ada\\*"), ("\u202e", "u1"), ("", "u1"), ("x" * 200, "x" * 59 + "…")],
 )
-async def test_a_name_is_one_line_of_the_question_whatever_it_is(tmp_path: Path, name: str, shown: str) -> None:
+async def test_a_respondents_name_takes_one_line_of_the_question(tmp_path: Path, name: str, shown: str) -> None:
     async with asking(tmp_path) as world:
         await world.says("2", name=name)
         await world.route()
@@ -191,38 +191,40 @@ async def test_a_name_is_one_line_of_the_question_whatever_it_is(tmp_path: Path,
     assert text == f"Which?\n\nAnswered by {shown}: Blue"
 
 
-async def test_who_answered_without_a_name_is_somebody(tmp_path: Path) -> None:
+async def test_a_nameless_respondent_is_called_somebody(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         await world.says("2", sender="u3", name="")
-        await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender="u2")
+        await world.says("", kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1), sender="u2")
         await world.route()
         [told] = await world.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert "Somebody answered already: Blue" in told["content"]
 
 
-async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_no_answer(tmp_path: Path) -> None:
+async def test_a_press_of_somebody_who_may_not_talk_to_the_agent_is_not_an_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [chat] = await messaging_groups.list_all(world.store)
         async with world.store.transaction() as tx:
             await messaging_groups.set_unknown_sender(tx, chat.id, UnknownSender.STRICT)
         await world.grant("fake:u1", Role.MEMBER)
         for sender in ("eve", "eve", "u1"):
-            await world.says("", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1), sender=sender)
+            await world.says(
+                "", kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1), sender=sender
+            )
         await world.route()
-        assert await said(world) == [("ask me", None), ("Red", "q1")]
+        assert await mailbox_texts(world) == [("ask me", None), ("Red", "q1")]
         [asked] = await world.store.fetch_all("SELECT answered_by FROM questions")
         [told] = await world.store.fetch_all("SELECT content FROM deliveries WHERE session_id = 'host'")
     assert asked["answered_by"] == "fake:u1"
     assert NOT_ALLOWED_TO_ANSWER in told["content"]
 
 
-async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_answer(tmp_path: Path) -> None:
-    """Whoever learned what a button says could answer from anywhere, under the rules of a chat of their own."""
+async def test_a_press_from_another_chat_than_the_questions_is_not_an_answer(tmp_path: Path) -> None:
+    """Somebody who knows the value of a button could answer from any chat, under its rules."""
     async with asking(tmp_path) as world:
         found = await agent_groups.find(world.store, "a")
         assert found is not None
         await world.wire(await world.chat("c2"), found)
-        await world.says("", chat="c2", kind=EventKind.CLICK, value=button_value(*await _asked(world), 1))
+        await world.says("", chat="c2", kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1))
         await world.route()
         [asked] = await world.store.fetch_all("SELECT status, answer FROM questions")
         assert tuple(asked) == ("open", None)
@@ -230,11 +232,9 @@ async def test_a_press_from_another_chat_than_the_question_was_asked_in_is_no_an
 
 @pytest.mark.behaviour("RT-10")
 @pytest.mark.parametrize("listens", [True, False])
-async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_no_more(
-    tmp_path: Path, listens: bool
-) -> None:
+async def test_a_press_on_a_card_of_an_unwired_agent_is_dropped_on_record(tmp_path: Path, listens: bool) -> None:
     async with asking(tmp_path) as world:
-        value = button_value(*await _asked(world), 1)
+        value = button_value(*await _question_key(world), 1)
         [chat] = await messaging_groups.list_all(world.store)
         await world.wire(chat, await world.agent("b"))
         if not listens:
@@ -246,7 +246,7 @@ async def test_a_press_on_a_card_is_lost_on_record_once_its_agent_listens_there_
         assert lost == ([] if listens else [("b", OTHER_AGENTS_CARD)])
 
 
-async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little_later(tmp_path: Path) -> None:
+async def test_an_answered_question_without_a_receipt_yet_is_edited_later(tmp_path: Path) -> None:
     async with asking(tmp_path, receipt=()) as world:
         await world.says("2")
         await world.route()
@@ -254,25 +254,25 @@ async def test_a_question_whose_sending_is_not_on_record_yet_is_changed_a_little
     assert later is not None
 
 
-async def test_what_nobody_has_seen_is_answered_by_nobody(tmp_path: Path) -> None:
+async def test_a_question_that_was_never_delivered_cannot_be_answered(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
             await tx.execute("UPDATE deliveries SET status = 'dead' WHERE seq = 1")
         await world.says("2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("2", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("2", None)]
 
 
-async def test_a_question_of_an_odd_runner_that_nobody_could_read_is_not_tried_on_each_message(tmp_path: Path) -> None:
-    """Hundreds of thousands of choices would be gone through at every message, while the whole host stands still."""
+async def test_an_oversized_question_is_not_matched_against_each_message(tmp_path: Path) -> None:
+    """Hundreds of thousands of choices would be compared at every message, and block the host."""
     async with asking(tmp_path, text="word " * MAX_QUESTION_CHARS) as world:
         assert await questions.list_open_in_chat(world.store, CHAT) == []
         await world.says("2")
         await world.route()
-        assert await said(world) == [("ask me", None), ("2", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("2", None)]
 
 
-async def test_the_record_is_kept_for_as_long_as_others(tmp_path: Path) -> None:
+async def test_an_answered_question_is_kept_until_its_retention_ends(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [open_one] = await questions.list_open_in_chat(world.store, CHAT)
         later = NOON + timedelta(days=40)
@@ -290,7 +290,7 @@ async def _is_written(world: World) -> bool:
     return waiting is None and await world.nothing_new()
 
 
-async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> None:
+async def test_handling_an_event_again_changes_nothing(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         [first] = [await events.get(world.store, EventId(1))]
         world.answered.clear()
@@ -300,19 +300,19 @@ async def test_an_event_that_is_done_again_is_what_it_was(tmp_path: Path) -> Non
         winner, loser = [await events.get(world.store, EventId(number)) for number in (2, 3)]
         assert isinstance(await answers.process(winner), AcceptedAnswer)
         again = replace(
-            loser, event=replace(loser.event, kind=EventKind.CLICK, value=button_value(*await _asked(world), 1))
+            loser, event=replace(loser.event, kind=EventKind.CLICK, value=button_value(*await _question_key(world), 1))
         )
         assert await answers.process(again) is HANDLED, "a press that was refused"
         assert await answers.process(first) is None
-        assert await said(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
+        assert await mailbox_texts(world) == [("ask me", None), ("Blue", "q1"), ("1", None)]
         assert world.answered == [DeliveryQueueKey((await world.session("a")).id, "fake", "main", "c1")]
 
 
-async def _asked(world: World) -> tuple[SessionId, str]:
+async def _question_key(world: World) -> tuple[SessionId, str]:
     return (await world.session("a")).id, "q1"
 
 
-async def test_who_loses_their_place_while_their_answer_is_taken_answers_nothing(tmp_path: Path) -> None:
+async def test_a_sender_who_loses_access_while_answering_does_not_answer(tmp_path: Path) -> None:
     async with asking(tmp_path) as world:
         async with world.store.transaction() as tx:
             await tx.execute("UPDATE messaging_groups SET unknown_sender = 'strict'")

@@ -1,4 +1,4 @@
-"""Files that people send are where their message says, or the message says why not."""
+"""Attached files are where their message says, or the message has the reason."""
 
 from __future__ import annotations
 
@@ -48,14 +48,14 @@ def able() -> FullFeatureChannel:
     return able
 
 
-async def told(
+async def message_with_files(
     mailboxes: Mailboxes,
     channel: FakeChannel | None,
     *files: Attachment,
     clock: Clock | None = None,
     limit_s: float = HANG_TIMEOUT_S,
 ) -> tuple[NewMessageIn, str]:
-    """The row, and what it says."""
+    """The row, and its text."""
     stored = StoredEvent(
         id=EventId(1), chat=CHAT, event=replace(EVENT, text="see this", attachments=files), received_at=EVENT.sent_at
     )
@@ -74,10 +74,10 @@ async def told(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
+async def test_a_file_is_stored_in_its_messages_inbox_and_the_row_names_the_path(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
-    message, text = await told(mailboxes, able, NOTES, NOTES)
+    message, text = await message_with_files(mailboxes, able, NOTES, NOTES)
     found = re.fullmatch(
         r"see this\n\[file: notes\.txt, 5 bytes, at (\S+)\]\n\[file: notes-2\.txt, 5 bytes, at \S+\]", text
     )
@@ -89,16 +89,16 @@ async def test_a_file_is_in_the_inbox_of_its_message_and_the_row_says_where(
 
 
 @pytest.mark.behaviour("IN-06", "RT-03")
-async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_that_refuses(
+async def test_a_message_waits_when_its_attachment_folder_cannot_be_created(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
     root = mailboxes.layout(SESSION).root
     root.mkdir(parents=True)
     (root / "in").write_text("in the way")
     with pytest.raises(MailboxError, match=SESSION.id):
-        await told(mailboxes, able, NOTES)
+        await message_with_files(mailboxes, able, NOTES)
     (root / "in").unlink()
-    _, text = await told(mailboxes, able, NOTES)
+    _, text = await message_with_files(mailboxes, able, NOTES)
     assert "[file: notes.txt, 5 bytes" in text
 
 
@@ -111,10 +111,10 @@ async def test_where_no_folder_can_be_made_the_message_waits_as_for_a_mailbox_th
         (Attachment(ref="f1", name="notes.txt", size=MOST + 1), "it is larger than 100 bytes"),
     ],
 )
-async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
+async def test_a_failed_fetch_is_reported_in_the_row_and_leaves_no_file(
     mailboxes: Mailboxes, able: FullFeatureChannel, file: Attachment, reason: str
 ) -> None:
-    message, text = await told(mailboxes, able, file)
+    message, text = await message_with_files(mailboxes, able, file)
     assert text == f"see this\n[file: notes.txt could not be fetched: {reason}]"
     assert list((mailboxes.layout(SESSION).in_dir / "inbox" / message.id).iterdir()) == []
 
@@ -128,66 +128,68 @@ async def test_a_file_that_cannot_be_had_is_told_and_leaves_nothing(
         (OSError(28, "No space left on device", "/home/host/secret"), "No space left on device"),
     ],
 )
-async def test_why_a_file_is_not_there_is_one_short_line_that_names_no_place_of_the_host(
+async def test_a_fetch_failure_is_reported_in_one_short_line_without_host_paths(
     mailboxes: Mailboxes, able: FullFeatureChannel, monkeypatch: pytest.MonkeyPatch, error: Exception, reason: str
 ) -> None:
     async def fail(*_: object, **__: object) -> None:
         raise error
 
     monkeypatch.setattr(able, "fetch", fail)
-    assert (await told(mailboxes, able, NOTES))[1] == f"see this\n[file: notes.txt could not be fetched: {reason}]"
+    assert (await message_with_files(mailboxes, able, NOTES))[
+        1
+    ] == f"see this\n[file: notes.txt could not be fetched: {reason}]"
 
 
 @pytest.mark.behaviour("IN-06")
 @pytest.mark.parametrize(
     ("channel", "reason"), [(None, "its channel is not connected"), (FakeChannel(), "its channel cannot fetch files")]
 )
-async def test_without_a_channel_that_fetches_the_row_says_so(
+async def test_the_row_reports_a_channel_that_cannot_fetch_files(
     mailboxes: Mailboxes, channel: FakeChannel | None, reason: str
 ) -> None:
-    assert (await told(mailboxes, channel, NOTES))[1].endswith(f"could not be fetched: {reason}]")
+    assert (await message_with_files(mailboxes, channel, NOTES))[1].endswith(f"could not be fetched: {reason}]")
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_that_is_not_there_yet_is_fetched_a_little_later(
-    mailboxes: Mailboxes, able: FullFeatureChannel
-) -> None:
+async def test_a_file_that_is_not_ready_is_fetched_later(mailboxes: Mailboxes, able: FullFeatureChannel) -> None:
     able.fetch_failures_left = 2
-    assert "5 bytes" in (await told(mailboxes, able, NOTES, clock=AcceleratedClock(200)))[1]
+    assert "5 bytes" in (await message_with_files(mailboxes, able, NOTES, clock=AcceleratedClock(200)))[1]
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_that_takes_too_long_holds_its_message_up_no_longer(
+async def test_a_file_that_takes_too_long_does_not_delay_its_message_further(
     mailboxes: Mailboxes, able: FullFeatureChannel
 ) -> None:
-    able.fetch_failures_left = 1  # and the clock on which the next try waits stands still
-    message, text = await told(mailboxes, able, NOTES, limit_s=0.05)
+    able.fetch_failures_left = 1  # and the clock of the retry stands still
+    message, text = await message_with_files(mailboxes, able, NOTES, limit_s=0.05)
     assert text.endswith("[file: notes.txt could not be fetched: it did not come within 0.05 s]")
     assert list(attachment_dir(mailboxes.layout(SESSION), message.id).iterdir()) == []
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_what_a_crash_left_behind_is_fetched_anew(
+async def test_a_leftover_of_a_crash_is_replaced_by_a_new_fetch(
     mailboxes: Mailboxes, able: FullFeatureChannel, tmp_path: Path
 ) -> None:
-    message, _ = await told(mailboxes, able, NOTES)
+    message, _ = await message_with_files(mailboxes, able, NOTES)
     folder = mailboxes.layout(SESSION).in_dir / "inbox" / message.id
     victim = tmp_path / "victim"
     victim.write_text("not ours to change")
     (folder / "notes.txt").unlink()
     (folder / "notes.txt").symlink_to(victim)
-    again, text = await told(mailboxes, able, NOTES)
+    again, text = await message_with_files(mailboxes, able, NOTES)
     assert (again.id, "5 bytes" in text) == (message.id, True)
     assert (folder / "notes.txt").is_symlink() is False
     assert victim.read_text() == "not ours to change"
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailboxes, able: FullFeatureChannel) -> None:
-    message, _ = await told(mailboxes, able, NOTES)
+async def test_a_message_that_is_already_written_keeps_its_files(
+    mailboxes: Mailboxes, able: FullFeatureChannel
+) -> None:
+    message, _ = await message_with_files(mailboxes, able, NOTES)
     await mailboxes.put(SESSION, [message])
     able.files.clear()
-    await told(mailboxes, able, NOTES)
+    await message_with_files(mailboxes, able, NOTES)
     assert (mailboxes.layout(SESSION).in_dir / "inbox" / message.id / "notes.txt").read_bytes() == b"hello"
 
 
@@ -211,7 +213,7 @@ async def test_a_message_that_the_agent_knows_keeps_its_files(mailboxes: Mailbox
         ("a.b" + "c" * 300, "", "a.b" + "c" * 57),
     ],
 )
-def test_a_name_is_bare_and_harmless(name: str, media_type: str, safe: str) -> None:
+def test_a_file_name_is_reduced_to_a_safe_base_name(name: str, media_type: str, safe: str) -> None:
     [made] = unique_file_names([Attachment(ref="f", name=name, media_type=media_type)])
     assert made == safe
     assert len(made.encode()) <= 255

@@ -1,4 +1,4 @@
-"""Commands in routing: who they are taken from, where, and that each is carried out and answered once."""
+"""Commands in routing: who may use them, where, and that each is carried out and answered once."""
 
 from __future__ import annotations
 
@@ -50,11 +50,11 @@ PASSES = PassThrough()
         ),
     ],
 )
-def test_the_gate_tells_commands_from_messages(text: str, is_admin: bool, expected: CommandDecision) -> None:
+def test_commands_are_classified_apart_from_messages(text: str, is_admin: bool, expected: CommandDecision) -> None:
     assert classify_command(text, is_admin=is_admin) == expected
 
 
-def test_every_command_says_what_it_is_for() -> None:
+def test_every_command_has_a_help_text() -> None:
     assert list(chat_commands()) == ["clear", "help", "status", "stop"]
     assert all(command.help for command in chat_commands().values())
 
@@ -65,7 +65,7 @@ async def answers(world: World) -> list[str]:
 
 
 @pytest.mark.behaviour("SE-12", "AC-06")
-async def test_a_command_is_answered_and_no_agent_is_woken_or_sees_it(world: World) -> None:
+async def test_a_command_is_answered_without_waking_or_telling_the_agent(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("/stop")
     await world.route()
@@ -77,7 +77,7 @@ async def test_a_command_is_answered_and_no_agent_is_woken_or_sees_it(world: Wor
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_closes_what_came_before_it_and_not_what_comes_after(world: World) -> None:
+async def test_stop_closes_messages_before_it_and_not_those_after_it(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one", "two", "/stop", "three")
     await world.route()
@@ -85,11 +85,11 @@ async def test_stop_closes_what_came_before_it_and_not_what_comes_after(world: W
     rows = await world.mailboxes.update(session, lambda box: [row.kind.value for row in box.pending()])
     assert rows == ["control", "chat"]
     assert world.obeying == world.woken == [session.id]
-    assert await answers(world) == []  # it comes when the runner has obeyed
+    assert await answers(world) == []  # it is sent when the runner has stopped
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_second_stop_says_nothing_before_the_first_one_is_done(world: World) -> None:
+async def test_a_second_stop_is_not_answered_before_the_first_is_done(world: World) -> None:
     """Not "There is nothing to stop.", and then "Stopped."."""
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one", "/stop", "/stop")
@@ -103,7 +103,7 @@ async def test_a_second_stop_says_nothing_before_the_first_one_is_done(world: Wo
 
 
 @pytest.mark.behaviour("SE-12", "SE-13")
-async def test_a_word_for_a_fresh_container_that_one_has_failed_over_is_stopped_as_any_other_and_a_new_one_is_not(
+async def test_stop_closes_a_wake_message_that_failed_once_and_keeps_a_new_one(
     world: World,
 ) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
@@ -120,7 +120,7 @@ async def test_a_word_for_a_fresh_container_that_one_has_failed_over_is_stopped_
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothing_twice(world: World) -> None:
+async def test_a_crash_between_writing_and_recording_a_command_does_not_repeat_it(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one", "/stop", "/stop", "/clear")
     await crash(world)
@@ -134,7 +134,7 @@ async def test_a_crash_between_the_row_and_the_record_changes_and_answers_nothin
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_a_stranger_commands_nothing(world: World) -> None:
+async def test_an_unknown_sender_cannot_use_commands(world: World) -> None:
     await world.wire(await world.chat(unknown=UnknownSender.STRICT), await world.agent("a"))
     await world.says("/stop", "/help")
     await world.route()
@@ -143,7 +143,7 @@ async def test_a_stranger_commands_nothing(world: World) -> None:
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_what_is_filtered_vanishes_and_what_is_for_admins_is_refused_to_others(world: World) -> None:
+async def test_a_filtered_command_is_ignored_and_an_admin_command_is_refused_to_others(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=world.clock.now())
@@ -156,7 +156,7 @@ async def test_what_is_filtered_vanishes_and_what_is_for_admins_is_refused_to_ot
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_in_a_group_a_command_for_another_bot_is_an_ordinary_message(world: World) -> None:
+async def test_a_command_for_another_bot_is_an_ordinary_message_in_a_group(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     await world.says("hello", "/clear@another_bot", "/pause@another_bot", is_group=True)
     await world.route()
@@ -165,8 +165,8 @@ async def test_in_a_group_a_command_for_another_bot_is_an_ordinary_message(world
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_in_a_group_what_the_model_would_obey_is_kept_from_it_when_it_is_for_another_bot(world: World) -> None:
-    """Whoever says it, and no word is said about it: it was not said to us."""
+async def test_a_command_of_the_model_meant_for_another_bot_is_kept_from_the_agent_in_a_group(world: World) -> None:
+    """Whoever writes it, and without an answer: it is not for this bot."""
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     async with world.store.transaction() as tx:
         await roles.grant(tx, user_id="fake:boss", role=Role.OWNER, agent_group=None, now=world.clock.now())
@@ -179,7 +179,7 @@ async def test_in_a_group_what_the_model_would_obey_is_kept_from_it_when_it_is_f
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_who_writes_a_command_for_another_bot_in_a_pause_is_told_of_it_if_an_agent_gets_it(world: World) -> None:
+async def test_during_a_pause_the_sender_of_another_bots_command_is_told_if_an_agent_gets_it(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     async with world.store.transaction() as tx:
         await paused.begin(tx, by="fake:boss", at=world.clock.now(), place=None)
@@ -211,7 +211,7 @@ async def test_who_writes_is_told_of_each_pause_that_begins_while_the_host_runs(
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_in_a_group_a_command_is_for_who_engages_or_is_mentioned_and_in_a_dm_for_everyone(world: World) -> None:
+async def test_a_group_command_needs_engagement_or_a_mention_and_a_direct_one_does_not(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION)
     await world.wire(chat, await world.agent("b"), pattern="hey")
@@ -227,7 +227,7 @@ async def test_in_a_group_a_command_is_for_who_engages_or_is_mentioned_and_in_a_
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_command_waits_like_a_message_when_the_mailbox_refuses(world: World) -> None:
+async def test_a_command_waits_for_a_damaged_mailbox_as_a_message_does(world: World) -> None:
     async def nothing_waits() -> bool:
         return await routes.list_waiting_sessions(world.store) == []
 
@@ -249,7 +249,7 @@ async def test_a_command_waits_like_a_message_when_the_mailbox_refuses(world: Wo
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_stopped_run_of_a_task_ends_as_skipped_also_after_a_crash(world: World) -> None:
+async def test_a_stopped_task_run_ends_as_skipped_also_after_a_crash(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one")
     await world.route()
@@ -268,10 +268,10 @@ async def test_a_stopped_run_of_a_task_ends_as_skipped_also_after_a_crash(world:
 
 
 @pytest.mark.behaviour("TK-04", "TK-06")
-async def test_a_run_that_failed_and_is_not_on_record_yet_was_stopped_by_nobody_who_asks_for_the_status(
+async def test_asking_for_status_does_not_mark_an_unrecorded_failed_run_as_stopped(
     world: World,
 ) -> None:
-    """The host was killed between the mailbox and the database, say: the failure is to count, with its reason."""
+    """As when the host was killed between the mailbox and the database: the failure must count, with its reason."""
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("hello")
     await world.route()
@@ -290,5 +290,5 @@ async def test_a_run_that_failed_and_is_not_on_record_yet_was_stopped_by_nobody_
 
 
 def a_task(session: SessionId, now: datetime) -> Task:
-    """Once, at this moment."""
+    """A one-time task that is due now."""
     return make_active_task(now, session_id=session)

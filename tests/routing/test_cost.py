@@ -1,4 +1,4 @@
-"""What an ordinary message costs: the central database is asked little, whatever else a message may be."""
+"""The cost of an ordinary message: few statements on the central database."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ MOST = 7
 
 @asynccontextmanager
 async def statements(world: World) -> AsyncIterator[Counter[str]]:
-    """What the database is asked while entered, values left out; not the test's own looking, and no BEGIN or COMMIT."""
+    """The statements while entered, without values; not the test's own, and no BEGIN or COMMIT."""
     seen: Counter[str] = Counter()
     own = _words(CHATS_WITH_NEW)
 
@@ -38,7 +38,7 @@ def _words(sql: str) -> str:
     return " ".join(sql.split())
 
 
-async def test_an_ordinary_message_asks_the_database_few_things(world: World) -> None:
+async def test_an_ordinary_message_needs_few_database_statements(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.routing():
         await world.says("once, so that all is known")

@@ -1,4 +1,4 @@
-"""Routing's pure parts: which session, engaged or not, and the row that comes of it."""
+"""Routing's pure functions: which session, engaged or not, and the row of an event."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ SHARED, PER_THREAD, AGENT_SHARED = SessionMode.SHARED, SessionMode.PER_THREAD, S
         (AGENT_SHARED, True, "7", None, None),
     ],
 )
-def test_the_session_of_an_event(
+def test_an_event_is_assigned_to_its_session(
     mode: SessionMode, is_group: bool, thread: str | None, chat: MessagingGroupId | None, key_thread: str | None
 ) -> None:
     wiring = replace(WIRING, session_mode=mode)
@@ -86,7 +86,7 @@ def test_a_pattern_engages_by_the_text_alone(pattern: str, text: str, engaged: b
             assert should_engage(wiring, event, has_session=True) is engaged
 
 
-def test_a_pattern_is_tried_on_the_beginning_of_a_text_so_that_a_long_one_cannot_stop_the_host() -> None:
+def test_a_pattern_is_matched_against_a_bounded_prefix_of_a_long_text() -> None:
     wiring = replace(WIRING, engage_pattern=".*bot")
     assert should_engage(wiring, replace(EVENT, text="x" * MAX_MATCHED_CHARS + "bot"), has_session=False) is False
     assert should_engage(wiring, replace(EVENT, text="hello bot" + "x" * 300_000), has_session=False) is True
@@ -95,7 +95,7 @@ def test_a_pattern_is_tried_on_the_beginning_of_a_text_so_that_a_long_one_cannot
 
 @pytest.mark.behaviour("RT-04")
 @pytest.mark.parametrize("pattern", ["(a+)+$", "(a|aa)+$", "(.*)*bot", "(x{0,50}){0,20}$", "a{0,900}a{0,900}$"])
-def test_no_pattern_makes_the_host_stand_still(pattern: str) -> None:
+def test_no_pattern_blocks_the_host(pattern: str) -> None:
     try:
         validate_pattern(pattern)
     except PatternError:
@@ -108,7 +108,7 @@ def test_no_pattern_makes_the_host_stand_still(pattern: str) -> None:
 @pytest.mark.parametrize(
     "pattern", ["(", "*", r"(a)\1", "a(?=b)", "(?<=a)b", "((a{100}){100}){100}", "a" * 501, "\ud800"]
 )
-def test_what_is_no_pattern_is_refused_in_words(pattern: str) -> None:
+def test_an_invalid_pattern_is_refused_with_a_readable_reason(pattern: str) -> None:
     with pytest.raises(PatternError) as refused:
         validate_pattern(pattern)
     assert str(refused.value).isprintable()
@@ -134,11 +134,11 @@ def test_a_mention_engages(mode: EngageMode, is_group: bool, mentioned: bool, ha
     assert should_engage(replace(WIRING, engage_mode=mode), event, has_session=has_session) is engaged
 
 
-def test_an_event_made_again_is_the_same_row() -> None:
+def test_building_a_row_from_the_same_event_twice_gives_the_same_row() -> None:
     assert build_message(STORED, WiringId(1)) == build_message(replace(STORED, id=EventId(99)), WiringId(1))
 
 
-def test_the_row_says_what_happened_and_where() -> None:
+def test_a_row_states_what_happened_and_where() -> None:
     event = replace(EVENT, kind=EventKind.REACTION, text="👍", refers_to="0", thread_id="7")
     row = build_message(replace(STORED, event=event), WiringId(1))
     assert (row.kind, row.timestamp, row.trigger, row.on_wake, row.process_after) == (
@@ -161,7 +161,7 @@ def test_the_row_says_what_happened_and_where() -> None:
 
 
 @pytest.mark.behaviour("IN-02")
-def test_what_names_an_event_names_its_row() -> None:
+def test_a_row_id_depends_on_what_identifies_its_event() -> None:
     rows = [
         build_message(STORED, WiringId(1)),
         build_message(STORED, WiringId(2)),

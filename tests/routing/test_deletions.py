@@ -1,4 +1,4 @@
-"""What becomes of a message that its author deleted, wherever it has got to, and of reactions that are taken back."""
+"""Deleted messages in every state, and removed reactions."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from tests.routing.test_router import CHAT, NOON, World, crash
 from tests.routing.test_router import world as world
-from tests.routing.test_unknown_senders import approvals, held, said
+from tests.routing.test_unknown_senders import approvals, held_texts, host_messages
 from tests.routing.test_unknown_senders import owned as owned
 
 pytestmark = pytest.mark.behaviour("RT-14")
@@ -37,7 +37,7 @@ async def arrives(
     is_group: bool = False,
     mentions: bool = False,
 ) -> None:
-    """An event as intake leaves it, under this id."""
+    """An event under this id, as the inbox writes it."""
     event = InboundEvent(
         platform_id="c1",
         platform_message_id=id,
@@ -58,7 +58,7 @@ async def deletes(world: World, id: str, *, by: str = "u1") -> None:
 
 
 async def rows(world: World, folder: str = "a") -> list[tuple[str, str, str | None, bool]]:
-    """What is in a mailbox: what happened, the text, to which message, and whether it wakes."""
+    """The rows in a mailbox: event, text, referred message, and whether it triggers."""
     session = await world.session(folder)
     found: list[MessageIn] = await world.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     seen = []
@@ -78,7 +78,7 @@ async def people(world: World) -> list[str]:
     return [row["user_id"] for row in await world.store.fetch_all("SELECT user_id FROM users ORDER BY id")]
 
 
-async def test_a_message_that_was_deleted_while_the_host_was_down_reaches_nobody_however_long_the_queue(
+async def test_a_message_deleted_while_the_host_was_down_is_dropped_however_long_the_queue(
     world: World,
 ) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
@@ -96,7 +96,7 @@ async def test_a_message_that_was_deleted_while_the_host_was_down_reaches_nobody
     assert await world.store.fetch_all(EVENTS_WITHOUT_ROUTE, (9,)) == []
 
 
-async def test_of_a_message_that_reached_its_agent_the_agent_is_told_and_nobody_is_woken(world: World) -> None:
+async def test_a_deletion_of_a_delivered_message_is_written_without_waking_the_agent(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await arrives(world, "m1", "hello")
     await world.route()
@@ -109,7 +109,7 @@ async def test_of_a_message_that_reached_its_agent_the_agent_is_told_and_nobody_
     assert await people(world) == ["fake:u1"], "who deletes is no acquaintance"
 
 
-async def test_a_deletion_is_told_once_also_after_a_crash_before_it_was_on_record(world: World) -> None:
+async def test_a_deletion_is_written_once_also_after_a_crash_before_it_was_recorded(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await arrives(world, "m1", "hello")
     await world.route()
@@ -119,7 +119,7 @@ async def test_a_deletion_is_told_once_also_after_a_crash_before_it_was_on_recor
     assert await rows(world) == [("message", "hello", None, True), ("deletion", "", "m1", False)]
 
 
-async def test_a_deletion_comes_behind_what_its_mailbox_refused_so_far(world: World) -> None:
+async def test_a_deletion_is_written_after_rows_that_wait_for_a_damaged_mailbox(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await arrives(world, "m0", "first")
     await world.route()
@@ -140,7 +140,7 @@ async def _nothing_waits(world: World) -> bool:
     return not await world.store.fetch_all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
 
 
-async def test_a_stranger_who_deletes_all_that_they_wrote_is_asked_about_no_more(owned: World) -> None:
+async def test_an_unknown_sender_who_deletes_every_message_withdraws_the_request(owned: World) -> None:
     chat = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL)
     await owned.wire(chat, await owned.agent("a"))
     await arrives(owned, "m1", "let me in")
@@ -149,33 +149,33 @@ async def test_a_stranger_who_deletes_all_that_they_wrote_is_asked_about_no_more
     [(approval, _)] = await approvals(owned)
     await deletes(owned, "m1")
     await owned.route()
-    assert await held(owned) == [("please", approval)]
+    assert await held_texts(owned) == [("please", approval)]
     assert await approvals(owned) == [(approval, "sender")]
     await deletes(owned, "m2")
     await owned.route()
-    assert (await held(owned), await approvals(owned)) == ([], [])
+    assert (await held_texts(owned), await approvals(owned)) == ([], [])
     [row] = await owned.store.fetch_all("SELECT status, reason FROM approvals")
     assert (row["status"], row["reason"]) == ("withdrawn", DELETED_BY_AUTHOR)
     assert await owned.outcomes() == [("let me in", "not_engaged"), ("please", "not_engaged")]
     assert approval in owned.asked
 
 
-async def test_what_waits_for_a_chat_to_be_let_in_is_deleted_with_its_edits(owned: World) -> None:
+async def test_messages_held_for_a_chat_are_deleted_with_their_edits(owned: World) -> None:
     await arrives(owned, "m1", "hello bot")
     await arrives(owned, "e1", "hello, bot", EventKind.EDIT, "m1")
     await owned.route()
-    assert len(await held(owned)) == 2
+    assert len(await held_texts(owned)) == 2
     await deletes(owned, "m1")
     await owned.route()
-    assert (await held(owned), await approvals(owned)) == ([], [])
+    assert (await held_texts(owned), await approvals(owned)) == ([], [])
     assert (await states(owned))[:2] == [
         ("hello bot", "dropped", DELETED_BY_AUTHOR),
         ("hello, bot", "dropped", DELETED_BY_AUTHOR),
     ]
-    assert await said(owned) == []
+    assert await host_messages(owned) == []
 
 
-async def test_what_was_set_aside_is_not_brought_back_once_it_is_deleted(world: World) -> None:
+async def test_a_quarantined_event_that_is_deleted_cannot_be_requeued(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await arrives(world, "m1", "odd")
     async with world.store.transaction() as tx:
@@ -187,7 +187,7 @@ async def test_what_was_set_aside_is_not_brought_back_once_it_is_deleted(world: 
         assert await events.requeue(tx, stored.id) is None
 
 
-async def test_a_command_that_the_host_has_obeyed_is_nothing_for_the_agent_to_be_told_of(world: World) -> None:
+async def test_the_agent_is_not_told_of_a_deleted_command_that_the_host_handled(world: World) -> None:
     agent = await world.agent("a")
     await world.wire(await world.chat(), agent)
     await world.grant("fake:u1", Role.ADMIN, agent)
@@ -198,7 +198,7 @@ async def test_a_command_that_the_host_has_obeyed_is_nothing_for_the_agent_to_be
     assert await world.outcomes() == [("/status", "written")]
 
 
-async def test_a_deletion_stays_with_the_message_that_waits_however_much_is_said_meanwhile(world: World) -> None:
+async def test_a_deletion_is_kept_with_its_accumulated_message_whatever_follows(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await groups(world, "m1", "@nan oops", mentions=True)
@@ -211,7 +211,7 @@ async def test_a_deletion_stays_with_the_message_that_waits_however_much_is_said
     assert [row for row in await rows(world) if row[0] == "deletion"] == [("deletion", "", "m1", False)]
 
 
-async def test_a_reaction_that_is_taken_back_is_context(world: World) -> None:
+async def test_a_removed_reaction_is_context(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await arrives(world, "m1", "hello")
     await world.route()
@@ -235,14 +235,14 @@ async def groups(world: World, id: str, text: str, *, mentions: bool = False) ->
 
 @pytest.fixture
 async def mentioned(world: World) -> World:
-    """A group whose agent hears what mentions it."""
+    """A group whose agent engages with mentions."""
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION)
     return world
 
 
 @pytest.mark.behaviour("RT-15")
 @pytest.mark.parametrize("together", [True, False])
-async def test_an_edit_that_adds_the_mention_is_a_message_to_the_agent(mentioned: World, *, together: bool) -> None:
+async def test_an_edit_that_adds_a_mention_becomes_a_message(mentioned: World, *, together: bool) -> None:
     await groups(mentioned, "m1", "what time is it in Lima?")
     if not together:
         await mentioned.route()
@@ -258,7 +258,7 @@ async def test_an_edit_that_adds_the_mention_is_a_message_to_the_agent(mentioned
     [([], ["a", "b", "c"]), (["b"], ["a", "b", "c"]), (["new"], ["a", "new", "c"])],
     ids=["no file", "the same file", "another file"],
 )
-async def test_an_edit_that_adds_the_mention_brings_all_files_of_an_album(
+async def test_an_edit_that_adds_a_mention_carries_all_files_of_the_album(
     mentioned: World, told: list[str], whole: list[str]
 ) -> None:
     for number, ref in enumerate("abc"):
@@ -289,7 +289,9 @@ async def albums(world: World, id: str, ref: str) -> None:
 
 
 @pytest.mark.behaviour("RT-15")
-async def test_after_that_edits_are_edits_and_its_deletion_is_told(mentioned: World) -> None:
+async def test_after_an_edit_became_a_message_later_edits_are_edits_and_its_deletion_is_reported(
+    mentioned: World,
+) -> None:
     await groups(mentioned, "m1", "Lima?")
     await edits(mentioned, "@nan Lima?", "m1", mentions=True)
     await edits(mentioned, "@nan Lima, Ohio?", "m1", mentions=True)
@@ -304,7 +306,7 @@ async def test_after_that_edits_are_edits_and_its_deletion_is_told(mentioned: Wo
 
 
 @pytest.mark.behaviour("RT-15")
-async def test_an_edit_that_takes_the_mention_away_is_shown_and_wakes_nobody(mentioned: World) -> None:
+async def test_an_edit_that_removes_the_mention_is_context(mentioned: World) -> None:
     await groups(mentioned, "m1", "@nan hello", mentions=True)
     await edits(mentioned, "hello", "m1")
     await mentioned.route()
@@ -312,7 +314,7 @@ async def test_an_edit_that_takes_the_mention_away_is_shown_and_wakes_nobody(men
 
 
 @pytest.mark.behaviour("RT-15")
-async def test_an_edit_that_makes_a_command_of_a_message_is_no_command_and_no_message(mentioned: World) -> None:
+async def test_an_edit_that_turns_a_message_into_a_command_stays_an_edit(mentioned: World) -> None:
     await groups(mentioned, "m1", "compact")
     await edits(mentioned, "/compact", "m1", mentions=True)
     await mentioned.route()
@@ -320,7 +322,7 @@ async def test_an_edit_that_makes_a_command_of_a_message_is_no_command_and_no_me
 
 
 @pytest.mark.behaviour("RT-15")
-async def test_an_edit_that_takes_the_command_away_is_a_message_to_the_agent(mentioned: World) -> None:
+async def test_an_edit_that_removes_a_command_becomes_a_message(mentioned: World) -> None:
     await groups(mentioned, "m1", "/stop", mentions=True)
     await mentioned.route()
     await edits(mentioned, "@nan what does stop do?", "m1", mentions=True)
@@ -334,7 +336,7 @@ async def test_an_edit_that_takes_the_command_away_is_a_message_to_the_agent(men
 
 
 @pytest.mark.behaviour("RT-15")
-async def test_an_edit_of_somebody_elses_chat_is_no_edit_of_this_one(mentioned: World) -> None:
+async def test_an_edit_in_another_chat_with_the_same_id_is_not_an_edit_of_this_message(mentioned: World) -> None:
     """Two chats may use the same ids."""
     await mentioned.wire(await mentioned.chat("c2", is_group=True), await mentioned.agent("b"))
     event = InboundEvent(
@@ -353,22 +355,22 @@ async def test_an_edit_of_somebody_elses_chat_is_no_edit_of_this_one(mentioned: 
     assert await rows(mentioned) == [("message", "@nan here", None, True)]
 
 
-async def test_an_edit_that_asked_to_be_let_in_is_withdrawn_with_the_message_that_is_deleted(owned: World) -> None:
+async def test_deleting_the_message_withdraws_a_request_that_its_edit_made(owned: World) -> None:
     await owned.says("@bot hello", is_group=True, mentions=True, kind=EventKind.EDIT, refers_to="m1")
     await owned.route()
     assert len(await approvals(owned)) == 1
     await deletes(owned, "m1")
     await owned.route()
-    assert await held(owned) == []
+    assert await held_texts(owned) == []
     [row] = await owned.store.fetch_all("SELECT status FROM approvals")
     assert row["status"] == "withdrawn"
 
 
-# --- one piece of an album
+# --- one part of an album
 
 
 async def album(world: World, *texts: str) -> None:
-    """An album with these words beside its pictures, joined."""
+    """A joined album with these captions."""
     async with world.store.transaction() as tx:
         for number, text in enumerate(texts, 1):
             event = InboundEvent(
@@ -384,15 +386,15 @@ async def album(world: World, *texts: str) -> None:
 
 
 async def files(world: World) -> list[list[str]]:
-    """The names of the files of what came in, but for deletions."""
+    """The names of the files of the events, except for deletions."""
     found = await world.store.fetch_all(
         "SELECT attachments FROM inbound_events WHERE status != 'routed' OR id = 1 ORDER BY id"
     )
     return [[one["name"] for one in json.loads(row["attachments"])] for row in found]
 
 
-async def gone(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
-    """The deletions in the mailbox: words, message, files."""
+async def deletion_rows(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
+    """The deletions in the mailbox: text, message, files."""
     found: list[MessageIn] = await world.mailboxes.read_inbound(
         await world.session("a"), lambda box: list(box.due(NOON))
     )
@@ -404,7 +406,7 @@ async def gone(world: World) -> list[tuple[str, str | None, tuple[str, ...]]]:
     ("deleted", "text", "file"),
     [("p1", "", "photo.jpg"), ("p2", "", "photo-2.jpg"), ("p3", "the last", "photo-3.jpg")],
 )
-async def test_of_an_album_that_an_agent_has_only_what_is_gone_is_told(
+async def test_a_deletion_in_a_delivered_album_reports_only_the_deleted_part(
     world: World, deleted: str, text: str, file: str
 ) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
@@ -413,11 +415,11 @@ async def test_of_an_album_that_an_agent_has_only_what_is_gone_is_told(
     await deletes(world, deleted)
     await world.route()
     assert [(event, wakes) for event, _, _, wakes in await rows(world)] == [("message", True), ("deletion", False)]
-    assert await gone(world) == [(text, "p1", (file,))]
+    assert await deletion_rows(world) == [(text, "p1", (file,))]
     assert await world.mailbox("a") == ["the last", text]
 
 
-async def test_of_an_album_that_waits_the_rest_is_answered_without_what_is_gone(world: World) -> None:
+async def test_a_waiting_album_is_delivered_without_its_deleted_parts(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await album(world, "", "", "the last")
     await _join(world)
@@ -430,7 +432,7 @@ async def test_of_an_album_that_waits_the_rest_is_answered_without_what_is_gone(
     assert (await files(world))[0] == ["photo-2.jpg"]
 
 
-async def test_an_album_that_waits_and_of_which_all_is_deleted_reaches_nobody(world: World) -> None:
+async def test_a_waiting_album_whose_parts_are_all_deleted_is_dropped(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await album(world, "", "look")
     await _join(world)
@@ -442,7 +444,7 @@ async def test_an_album_that_waits_and_of_which_all_is_deleted_reaches_nobody(wo
 
 
 async def _join(world: World) -> None:
-    """As a host does that dies right after."""
+    """Join the album, as a host that is killed right after."""
     found = await events.list_new(world.store, CHAT, limit=9)
     said = with_unique_file_names([one.event for one in found])
     async with world.store.transaction() as tx:
@@ -450,7 +452,7 @@ async def _join(world: World) -> None:
         await events.join_album(tx, [one.id for one in found], merge_pieces(said))
 
 
-async def test_an_album_of_which_all_is_deleted_reaches_nobody_and_one_that_is_read_is_told_to_be_gone(
+async def test_deleting_every_part_of_a_delivered_album_is_reported_to_the_agent(
     world: World,
 ) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
@@ -459,10 +461,10 @@ async def test_an_album_of_which_all_is_deleted_reaches_nobody_and_one_that_is_r
     for piece in ("p2", "p1"):
         await deletes(world, piece)
     await world.route()
-    assert await gone(world) == [("look", "p1", ("photo-2.jpg",)), ("", "p1", ())]
+    assert await deletion_rows(world) == [("look", "p1", ("photo-2.jpg",)), ("", "p1", ())]
 
 
-async def test_a_piece_that_is_deleted_while_the_mailbox_refuses_is_told_of_later_as_what_it_is(world: World) -> None:
+async def test_a_part_deleted_while_the_mailbox_is_damaged_is_reported_correctly_later(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await album(world, "", "look")
     await world.route()
@@ -475,14 +477,14 @@ async def test_a_piece_that_is_deleted_while_the_mailbox_refuses_is_told_of_late
     path.write_bytes(kept)
     await world.route()
     await world.until(lambda: _is_told(world))
-    assert await gone(world) == [("", "p1", ("photo.jpg",))]
+    assert await deletion_rows(world) == [("", "p1", ("photo.jpg",))]
 
 
 async def _is_told(world: World) -> bool:
     return not await world.store.fetch_all("SELECT 1 FROM routes WHERE outcome = 'waiting'")
 
 
-async def test_of_an_album_that_was_a_command_the_agent_is_told_of_no_piece(world: World) -> None:
+async def test_deleting_parts_of_an_album_that_was_a_command_is_not_reported(world: World) -> None:
     agent = await world.agent("a")
     await world.wire(await world.chat(), agent)
     await world.grant("fake:u1", Role.ADMIN, agent)
@@ -496,9 +498,7 @@ async def test_of_an_album_that_was_a_command_the_agent_is_told_of_no_piece(worl
 
 @pytest.mark.behaviour("RT-15")
 @pytest.mark.parametrize("kind", [EventKind.EDIT, EventKind.REACTION, EventKind.MESSAGE])
-async def test_what_is_about_a_later_piece_is_told_as_being_about_what_the_agent_has(
-    world: World, kind: EventKind
-) -> None:
+async def test_an_event_about_a_later_album_part_refers_to_the_joined_message(world: World, kind: EventKind) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await album(world, "", "look")
     await world.route()
@@ -509,14 +509,14 @@ async def test_what_is_about_a_later_piece_is_told_as_being_about_what_the_agent
 
 
 async def about(world: World) -> list[str | None]:
-    """Which messages the rows in the mailbox are, or are about; the runner matches them by that."""
+    """The platform ids of the rows in the mailbox, or of their referred messages; the runner matches them by these."""
     found = await world.mailboxes.read_inbound(await world.session("a"), lambda box: list(box.due(NOON)))
     return [None if row.origin is None else row.origin.platform_message_id for row in found]
 
 
 @pytest.mark.behaviour("RT-15")
 @pytest.mark.parametrize("together", [True, False])
-async def test_edits_of_different_pieces_are_edits_of_one_message(mentioned: World, *, together: bool) -> None:
+async def test_edits_of_different_album_parts_are_edits_of_one_message(mentioned: World, *, together: bool) -> None:
     for id in ("p1", "p2", "p3"):
         await albums(mentioned, id, id)
     for piece, text in (("p2", "@nan look"), ("p3", "@nan look here"), ("p1", "@nan look, please")):
@@ -531,16 +531,16 @@ async def test_edits_of_different_pieces_are_edits_of_one_message(mentioned: Wor
     ]
 
 
-async def test_with_an_album_that_is_held_the_edits_of_its_pieces_wait_and_are_withdrawn(owned: World) -> None:
+async def test_edits_of_a_held_albums_parts_are_held_and_withdrawn_with_it(owned: World) -> None:
     await album(owned, "", "look")
     await arrives(owned, "e1", "look here", EventKind.EDIT, "p2")
     await owned.route()
-    assert [text for text, _ in await held(owned)] == ["look", "look here"]
+    assert [text for text, _ in await held_texts(owned)] == ["look", "look here"]
     await deletes(owned, "p1")
     await owned.route()
-    assert [text for text, _ in await held(owned)] == ["look", "look here"]
+    assert [text for text, _ in await held_texts(owned)] == ["look", "look here"]
     await deletes(owned, "p2")
     await owned.route()
-    assert await held(owned) == []
+    assert await held_texts(owned) == []
     [row] = await owned.store.fetch_all("SELECT status FROM approvals")
     assert row["status"] == "withdrawn"

@@ -1,4 +1,4 @@
-"""From events on disk to rows in mailboxes: a real store, real mailboxes, and a list in place of the keeper."""
+"""From events on disk to rows in mailboxes: a real database, real mailboxes, and a list of woken sessions."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ CHAT = ChatKey("fake", "main", "c1")
 
 
 class World:
-    """What is on disk, and who was woken. A router is opened for as long as a test wants it to live."""
+    """The database, and the woken sessions. A router is opened for as long as a test needs it."""
 
     def __init__(self, store: Store, mailboxes: Mailboxes) -> None:
         self.store = store
@@ -149,7 +149,7 @@ class World:
         refers_to: str | None = None,
         files: tuple[Attachment, ...] = (),
     ) -> None:
-        """Events as intake leaves them."""
+        """Events as the inbox writes them."""
         async with self.store.transaction() as tx:
             for text in texts:
                 event = InboundEvent(
@@ -192,7 +192,7 @@ class World:
             )
 
     async def let_in(self, agent: AgentGroup) -> None:
-        """Tie the chat that is held to an agent, as an approval does."""
+        """Wire the held chat to an agent, as an approval does."""
         [group] = await messaging_groups.list_all(self.store)
         await self.grant("fake:u1", Role.MEMBER, agent)
         await self.wire(group, agent)
@@ -201,7 +201,7 @@ class World:
 
     @asynccontextmanager
     async def routing(self) -> AsyncIterator[Router]:
-        """A router that has dealt with all that was there."""
+        """A router that has handled all existing events."""
         router = self.router()
         async with router.opened():
             await self.until(self.nothing_new)
@@ -263,7 +263,7 @@ async def world(tmp_path: Path) -> AsyncIterator[World]:
 # --- the ordinary way
 
 
-async def test_an_event_reaches_the_mailbox_and_the_session_is_woken_and_due(world: World) -> None:
+async def test_an_event_is_written_to_the_mailbox_and_its_session_is_woken_and_due(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("hello")
     await world.route()
@@ -274,7 +274,7 @@ async def test_an_event_reaches_the_mailbox_and_the_session_is_woken_and_due(wor
     assert await world.outcomes() == [("hello", "written")]
 
 
-async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
+async def test_an_event_published_while_the_router_is_open_is_routed(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.routing():
         await world.says("hello")
@@ -284,7 +284,7 @@ async def test_news_of_a_chat_is_routed_while_open(world: World) -> None:
 
 
 @pytest.mark.behaviour("IN-07")
-async def test_the_order_of_a_chat_is_the_order_of_its_mailbox(world: World) -> None:
+async def test_mailbox_order_follows_chat_order(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     texts = [f"{number:03}" for number in range(BATCH_SIZE * 2 + 5)]
     async with world.routing():
@@ -296,7 +296,7 @@ async def test_the_order_of_a_chat_is_the_order_of_its_mailbox(world: World) -> 
 
 
 @pytest.mark.behaviour("RT-02")
-async def test_a_second_message_finds_the_firsts_session(world: World) -> None:
+async def test_a_second_message_uses_the_session_of_the_first(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     for text in ("one", "two"):
         await world.says(text)
@@ -306,7 +306,7 @@ async def test_a_second_message_finds_the_firsts_session(world: World) -> None:
 
 
 @pytest.mark.behaviour("RT-01")
-async def test_threads_of_a_group_are_sessions_and_those_of_a_dm_are_not(world: World) -> None:
+async def test_threads_are_sessions_in_a_group_and_not_in_a_direct_chat(world: World) -> None:
     await world.wire(await world.chat("c1", is_group=True), await world.agent("a"))
     await world.wire(await world.chat("dm"), await world.agent("b"))
     for thread in ("7", "8"):
@@ -327,7 +327,7 @@ async def test_chats_that_share_an_agent_share_its_session(world: World) -> None
     assert sorted(await world.mailbox("a")) == ["c1", "c2"]
 
 
-async def test_what_the_platform_says_of_a_chat_is_learned(world: World) -> None:
+async def test_chat_details_reported_by_the_platform_are_stored(world: World) -> None:
     chat = await world.chat("c1")
     await world.wire(chat, await world.agent("a"))
     await world.says("hi", is_group=True, mentions=True)
@@ -335,11 +335,11 @@ async def test_what_the_platform_says_of_a_chat_is_learned(world: World) -> None
     assert (await messaging_groups.get(world.store, chat.id)).is_group is True
 
 
-# --- who is not let in
+# --- unknown and denied senders
 
 
 @pytest.mark.behaviour("RT-10")
-async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) -> None:
+async def test_an_event_without_a_wiring_is_dropped_with_the_reason(world: World) -> None:
     await world.chat("c2")
     await world.says("to nobody", is_group=True)
     await world.says("to no agent", chat="c2", is_group=True)
@@ -349,7 +349,7 @@ async def test_what_nobody_is_wired_to_is_dropped_with_the_reason(world: World) 
 
 
 @pytest.mark.behaviour("AC-02", "RT-07", "RT-10")
-async def test_who_may_not_talk_is_on_record_and_in_no_mailbox(world: World) -> None:
+async def test_a_denied_message_is_recorded_and_written_to_no_mailbox(world: World) -> None:
     agent = await world.agent("a")
     await world.wire(await world.chat(unknown=UnknownSender.STRICT), agent)
     async with world.store.transaction() as tx:
@@ -365,7 +365,7 @@ async def test_who_may_not_talk_is_on_record_and_in_no_mailbox(world: World) -> 
 
 
 @pytest.mark.behaviour("OP-01")
-async def test_who_was_turned_away_is_shown_until_they_have_a_role(world: World) -> None:
+async def test_a_denied_sender_is_listed_until_they_have_a_role(world: World) -> None:
     agent = await world.agent("a")
     await world.wire(await world.chat(unknown=UnknownSender.STRICT), agent)
     await world.says("stranger", sender="u1")
@@ -426,7 +426,7 @@ async def test_a_mention_does_not_stick_to_other_threads_of_a_chat_whose_agent_i
 
 
 @pytest.mark.behaviour("RT-04")
-async def test_who_could_not_be_routed_is_answered_where_routing_would_have_brought_them(world: World) -> None:
+async def test_a_failed_event_is_answered_in_the_session_it_would_have_been_routed_to(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
     await world.wire(await world.chat("dm"), await world.agent("b"), pattern="^b")
     await world.says("@nan", thread="7", is_group=True, mentions=True)
@@ -448,7 +448,7 @@ async def _new(world: World, chat: str) -> list[StoredEvent]:
 
 
 @pytest.mark.behaviour("RT-03")
-async def test_each_wiring_decides_for_itself(world: World) -> None:
+async def test_each_wiring_decides_independently(world: World) -> None:
     chat = await world.chat()
     await world.wire(chat, await world.agent("a"))
     await world.wire(chat, await world.agent("b"), pattern="^b")
@@ -458,7 +458,7 @@ async def test_each_wiring_decides_for_itself(world: World) -> None:
 
 
 @pytest.mark.behaviour("RT-03")
-async def test_a_pattern_that_is_none_harms_its_own_wiring_only(world: World) -> None:
+async def test_an_invalid_pattern_affects_its_own_wiring_only(world: World) -> None:
     chat = await world.chat()
     await world.wire(chat, await world.agent("a"), pattern="(")
     await world.wire(chat, await world.agent("b"))
@@ -469,7 +469,7 @@ async def test_a_pattern_that_is_none_harms_its_own_wiring_only(world: World) ->
 
 
 @pytest.mark.behaviour("RT-03", "IN-03", "IN-07")
-async def test_a_mailbox_that_refuses_waits_alone_and_is_written_in_order_when_it_is_mended(world: World) -> None:
+async def test_a_damaged_mailbox_delays_only_its_session_and_is_written_in_order_once_repaired(world: World) -> None:
     chat = await world.chat()
     for folder in ("a", "b"):
         await world.wire(chat, await world.agent(folder))
@@ -498,7 +498,7 @@ async def test_a_mailbox_that_refuses_waits_alone_and_is_written_in_order_when_i
 
 
 @pytest.mark.behaviour("RT-03", "IN-07")
-async def test_what_waits_is_written_first_after_a_restart(world: World) -> None:
+async def test_waiting_rows_are_written_first_after_a_restart(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one")
     await world.route()
@@ -521,8 +521,8 @@ async def _nothing_waits(world: World) -> bool:
 # --- crashes
 
 
-class DiesBeforeTheRecord(RouteWriter):
-    """Writes into the mailboxes, and is gone before it says so."""
+class FailsBeforeRecording(RouteWriter):
+    """Writes into the mailboxes, and raises before it records that."""
 
     async def record(self, *_: object) -> set[EventId]:
         raise StoreError("the process ended here")
@@ -532,12 +532,12 @@ class DiesBeforeTheRecord(RouteWriter):
 
 
 async def crash(world: World) -> None:
-    async with world.router(DiesBeforeTheRecord).opened():
+    async with world.router(FailsBeforeRecording).opened():
         await world.clock.wait_for_sleeper()
 
 
 @pytest.mark.behaviour("IN-02", "IN-03")
-async def test_a_crash_between_mailbox_and_record_changes_nothing(world: World) -> None:
+async def test_a_crash_between_mailbox_and_record_does_not_repeat_a_message(world: World) -> None:
     chat = await world.chat()
     for folder in ("a", "b"):
         await world.wire(chat, await world.agent(folder))
@@ -553,7 +553,7 @@ async def test_a_crash_between_mailbox_and_record_changes_nothing(world: World) 
 
 
 @pytest.mark.behaviour("IN-07", "RT-04")
-async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(world: World) -> None:
+async def test_after_a_crash_a_sticky_mention_does_not_apply_to_earlier_messages(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
     await world.says("before", is_group=True)
     await world.says("@nan", is_group=True, mentions=True)
@@ -565,11 +565,11 @@ async def test_a_crash_does_not_make_a_mention_stick_to_what_came_before_it(worl
     assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written"), ("after", "written")]
 
 
-# --- what fails for no reason known
+# --- unexpected errors
 
 
-class Stumbles(RouteWriter):
-    """Has a mistake that one text brings out."""
+class FailingRouter(RouteWriter):
+    """Raises for one text."""
 
     async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
         if any(row.stored.event.text == "poison" for row in rows):
@@ -590,11 +590,11 @@ async def _tries(world: World, count: int) -> bool:
 
 
 @pytest.mark.behaviour("IN-03", "IN-07")
-async def test_an_event_that_fails_is_tried_again_with_growing_pauses_and_holds_up_its_own_chat_alone(
+async def test_a_failing_event_is_retried_with_growing_pauses_and_delays_its_own_chat_only(
     world: World,
 ) -> None:
     await _poisoned(world)
-    async with world.router(Stumbles).opened():
+    async with world.router(FailingRouter).opened():
         await world.until(lambda: _tries(world, 1))
         assert (await world.mailbox("a"), await world.mailbox("b")) == (["before"], ["elsewhere"])
         pauses = []
@@ -610,12 +610,12 @@ async def test_an_event_that_fails_is_tried_again_with_growing_pauses_and_holds_
 
 
 @pytest.mark.behaviour("IN-04")
-async def test_an_event_that_always_fails_is_set_aside_and_its_chat_goes_on_also_across_restarts(world: World) -> None:
+async def test_an_event_that_always_fails_is_quarantined_and_its_chat_continues_across_restarts(world: World) -> None:
     await _poisoned(world)
     for tries in range(1, MAX_ATTEMPTS):
-        async with world.router(Stumbles).opened():
+        async with world.router(FailingRouter).opened():
             await world.until(lambda tries=tries: _tries(world, tries))  # type: ignore[misc]
-    async with world.router(Stumbles).opened():
+    async with world.router(FailingRouter).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["before", "after"]
     [aside] = await events.list_quarantined(world.store, limit=10)
@@ -628,32 +628,32 @@ async def test_an_event_that_always_fails_is_set_aside_and_its_chat_goes_on_also
 
 
 @pytest.mark.behaviour("IN-03", "IN-07", "RT-04")
-async def test_what_was_dealt_with_before_an_event_of_its_batch_failed_is_not_decided_on_again(world: World) -> None:
+async def test_events_handled_before_a_failure_in_their_batch_are_not_decided_again(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION_STICKY)
     await world.says("before", is_group=True)
     await world.says("@nan", is_group=True, mentions=True)
     await world.says("for the host", "poison", is_group=True)
-    async with world.router(Stumbles, requests=Counter(world)).opened():
+    async with world.router(FailingRouter, requests=FakeRequestHandler(world)).opened():
         await world.until(lambda: _tries(world, 1))
     assert await world.mailbox("a") == ["@nan"]
     assert await world.outcomes() == [("before", "not_engaged"), ("@nan", "written")]
 
 
 @pytest.mark.behaviour("IN-07", "RT-08")
-async def test_what_was_held_comes_before_what_was_written_behind_the_code_that_let_it_in(world: World) -> None:
+async def test_released_messages_come_before_messages_after_the_code_that_released_them(world: World) -> None:
     await world.grant("fake:boss", Role.OWNER)
     await world.says("one")
     await world.route()
     await world.says("for the host", "two")
     agent = await world.agent("a")
 
-    async with world.router(requests=Counter(world, lambda: world.let_in(agent))).opened():
+    async with world.router(requests=FakeRequestHandler(world, lambda: world.let_in(agent))).opened():
         await world.until(world.nothing_new)
     assert await world.mailbox("a") == ["one", "two"]
 
 
 @pytest.mark.behaviour("IN-07")
-async def test_what_comes_free_while_a_batch_is_looked_at_comes_before_what_is_for_the_host(world: World) -> None:
+async def test_an_event_released_during_a_batch_is_routed_before_a_host_request(world: World) -> None:
     await world.grant("fake:boss", Role.OWNER)
     await world.says("one")
     await world.route()
@@ -661,7 +661,7 @@ async def test_what_comes_free_while_a_batch_is_looked_at_comes_before_what_is_f
     agent = await world.agent("a")
     found: list[tuple[str, str]] = []
 
-    class Late(Counter):
+    class Late(FakeRequestHandler):
         async def can_handle(self, stored: StoredEvent) -> bool:
             wanted = await super().can_handle(stored)
             if wanted and not await wirings.list_all(world.store):
@@ -677,8 +677,8 @@ async def test_what_comes_free_while_a_batch_is_looked_at_comes_before_what_is_f
     assert found == [("one", "written"), ("two", "written")]
 
 
-class Counter:
-    """A reception that takes one text, and does something about it."""
+class FakeRequestHandler:
+    """A host request handler that takes one text, and acts on it."""
 
     def __init__(self, world: World, act: Callable[[], Awaitable[None]] | None = None) -> None:
         self._store = world.store
@@ -696,7 +696,7 @@ class Counter:
 
 
 @pytest.mark.behaviour("AP-03", "IN-04")
-async def test_a_bot_that_presses_on_a_card_of_the_hosts_is_turned_away_and_holds_nothing_up(world: World) -> None:
+async def test_a_bot_that_presses_on_a_host_card_is_rejected_and_blocks_nothing(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"), bots=True)
     place = Origin(channel_type="fake", instance="main", platform_id="c1")
     async with world.store.transaction() as tx:
@@ -707,8 +707,8 @@ async def test_a_bot_that_presses_on_a_card_of_the_hosts_is_turned_away_and_hold
 
 
 @pytest.mark.behaviour("IN-06", "IN-03")
-async def test_a_file_is_fetched_by_one_at_a_time_however_soon_its_message_is_tried_again(world: World) -> None:
-    """Two that write one file would each spoil what the other has of it."""
+async def test_a_file_is_fetched_by_one_worker_at_a_time_when_its_message_is_retried(world: World) -> None:
+    """Two workers that write one file would corrupt it."""
     await world.wire(await world.chat(), await world.agent("a"))
     fetching: list[int] = []
 
@@ -743,7 +743,7 @@ async def nothing_waits(world: World) -> bool:
 
 
 @pytest.mark.behaviour("IN-03")
-async def test_a_disk_that_refuses_sets_nothing_aside_however_often(world: World) -> None:
+async def test_a_failing_disk_never_quarantines_an_event(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     await world.says("one")
     for _ in range(MAX_ATTEMPTS + 1):
@@ -753,8 +753,8 @@ async def test_a_disk_that_refuses_sets_nothing_aside_however_often(world: World
     assert await world.mailbox("a") == ["one"]
 
 
-class GivesWay(FairShare):
-    """Pauses for no time, and knows who did."""
+class RecordedFairShare(FairShare):
+    """Pauses for no time, and records the chats that did."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -765,8 +765,8 @@ class GivesWay(FairShare):
         self.gave_way.append(chat.platform_id)
 
 
-async def test_a_chat_gives_way_after_each_lot_of_events_however_few_and_never_after_one(world: World) -> None:
-    fair = GivesWay()
+async def test_a_chat_yields_after_each_full_batch_and_not_after_a_single_event(world: World) -> None:
+    fair = RecordedFairShare()
     for chat in ("c1", "c2"):
         await world.wire(await world.chat(chat), await world.agent(chat))
     await world.says("one", "two", chat="c1")
@@ -800,14 +800,14 @@ async def arrive(world: World, *pieces: InboundEvent) -> None:
 
 
 async def routed(world: World) -> list[tuple[str, list[str]]]:
-    """Text and files of what was routed, in order."""
+    """Text and files of the routed events, in order."""
     rows = await world.store.fetch_all(
         "SELECT e.text, e.attachments FROM routes r JOIN inbound_events e ON e.id = r.event_id ORDER BY e.id"
     )
     return [(row["text"], [one["ref"] for one in json.loads(row["attachments"])]) for row in rows]
 
 
-async def test_the_pieces_of_an_album_are_one_message_also_where_only_one_names_the_agent(world: World) -> None:
+async def test_parts_of_an_album_form_one_message_also_when_one_part_mentions_the_agent(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION, pattern="")
     await arrive(world, piece(1, text="compare these", mentions=True), piece(2), piece(3))
     async with world.router().opened():
@@ -819,7 +819,7 @@ async def test_the_pieces_of_an_album_are_one_message_also_where_only_one_names_
     assert await world.mailbox("a") == ["compare these"]
 
 
-async def test_a_piece_is_waited_for_and_one_that_comes_too_late_is_a_message_of_its_own(world: World) -> None:
+async def test_parts_of_an_album_are_awaited_and_a_late_one_becomes_its_own_message(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     await arrive(world, piece(1, text="look"))
     router = world.router()
@@ -840,7 +840,7 @@ async def test_a_piece_is_waited_for_and_one_that_comes_too_late_is_a_message_of
     assert await routed(world) == [("look", ["f1", "f2"]), ("", ["f3"])]
 
 
-async def test_what_is_written_beside_an_album_is_no_piece_of_it_and_keeps_its_place(world: World) -> None:
+async def test_a_message_of_somebody_else_between_album_parts_is_separate_and_keeps_its_order(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     await world.says("before", is_group=True)
     await arrive(world, piece(1, text="mine"), piece(2, text="theirs", sender="u2"), piece(3))
@@ -852,7 +852,7 @@ async def test_what_is_written_beside_an_album_is_no_piece_of_it_and_keeps_its_p
     assert await routed(world) == [("before", []), ("mine", ["f1", "f3"]), ("theirs", ["f2"]), ("after", [])]
 
 
-async def test_an_album_of_a_host_that_died_before_it_was_joined_is_joined_by_the_next(world: World) -> None:
+async def test_an_album_left_unjoined_by_a_killed_host_is_joined_by_the_next(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"))
     await arrive(world, piece(1), piece(2))
     async with world.router().opened():
@@ -863,6 +863,6 @@ async def test_an_album_of_a_host_that_died_before_it_was_joined_is_joined_by_th
     assert await routed(world) == [("", ["f1", "f2"])]
 
 
-def test_the_reasons_say_what_to_type() -> None:
+def test_drop_reasons_name_the_command_to_type() -> None:
     for reason in (CHAT_UNKNOWN, CHAT_UNWIRED):
         assert re.search("nanohost wirings create", reason)

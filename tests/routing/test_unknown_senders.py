@@ -1,4 +1,4 @@
-"""Who is not let in at once: what is held until somebody decided, what is dropped and counted, and what people read."""
+"""Unknown senders: held messages, dropped and counted ones, and the replies."""
 
 from __future__ import annotations
 
@@ -36,27 +36,27 @@ from tests.routing.test_router import world as world
 
 @pytest.fixture
 async def owned(world: World) -> World:
-    """Somebody can be asked."""
+    """A world with an approver."""
     await world.grant("fake:boss", Role.OWNER)
     return world
 
 
 async def rows(world: World, folder: str) -> list[tuple[str, bool]]:
-    """Texts in a mailbox, and whether they wake."""
+    """Texts in a mailbox, and whether they trigger."""
     session = await world.session(folder)
     found: list[MessageIn] = await world.mailboxes.read_inbound(session, lambda box: list(box.due(NOON)))
     return [(_text(row), row.trigger) for row in found]
 
 
-async def said(world: World) -> list[tuple[str, str]]:
-    """What the host said, and where."""
+async def host_messages(world: World) -> list[tuple[str, str]]:
+    """Messages of the host, with their chats."""
     found = await world.store.fetch_all(
         "SELECT platform_id, content FROM deliveries WHERE session_id = 'host' ORDER BY seq"
     )
     return [(row["platform_id"], json.loads(row["content"])["text"]) for row in found]
 
 
-async def held(world: World) -> list[tuple[str, str]]:
+async def held_texts(world: World) -> list[tuple[str, str]]:
     """Texts that are held, and by which approval."""
     found = await world.store.fetch_all(
         "SELECT e.text, coalesce(r.approval_id, e.approval_id) AS approval FROM inbound_events e"
@@ -72,7 +72,7 @@ async def approvals(world: World) -> list[tuple[ApprovalId, str]]:
 
 
 async def counts(world: World) -> dict[tuple[str, str, str], int]:
-    """How much was dropped, by who, why and of which agent."""
+    """The counts of dropped messages, by sender, reason and agent."""
     return {
         (one.user_id, one.reason, one.agent_group): one.count
         for one in await dropped.latest(world.store.reports, limit=99)
@@ -83,7 +83,7 @@ async def counts(world: World) -> dict[tuple[str, str, str], int]:
 
 
 @pytest.mark.behaviour("RT-05")
-async def test_what_an_agent_takes_no_part_in_wakes_nobody_and_is_there_with_the_next_that_does(world: World) -> None:
+async def test_a_message_without_engagement_wakes_nobody_and_joins_the_next_that_engages(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("one", "two", is_group=True)
@@ -101,7 +101,7 @@ async def test_what_an_agent_takes_no_part_in_wakes_nobody_and_is_there_with_the
 
 
 @pytest.mark.behaviour("RT-05", "RT-10")
-async def test_without_accumulate_it_is_on_record_and_nowhere_else(world: World) -> None:
+async def test_without_accumulate_an_unengaged_message_is_recorded_only(world: World) -> None:
     await world.wire(await world.chat(is_group=True), await world.agent("a"), engage=EngageMode.MENTION)
     await world.says("one", "two", is_group=True)
     await world.route()
@@ -113,7 +113,7 @@ async def test_without_accumulate_it_is_on_record_and_nowhere_else(world: World)
 
 
 @pytest.mark.behaviour("RT-05", "RT-04")
-async def test_a_mention_does_not_stick_to_what_was_only_accumulated(world: World) -> None:
+async def test_a_mention_does_not_stick_to_accumulated_context(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(
         chat, await world.agent("a"), engage=EngageMode.MENTION_STICKY, ignored=IgnoredMessagePolicy.ACCUMULATE
@@ -128,7 +128,7 @@ async def test_a_mention_does_not_stick_to_what_was_only_accumulated(world: Worl
 
 
 @pytest.mark.behaviour("RT-05", "IN-03")
-async def test_context_that_a_mailbox_refuses_is_context_when_it_is_written(world: World) -> None:
+async def test_context_that_waits_for_a_damaged_mailbox_is_written_as_context(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("@nan", is_group=True, mentions=True)
@@ -153,7 +153,7 @@ async def _nothing_waits(world: World) -> bool:
 
 
 @pytest.mark.behaviour("RT-05", "AC-06")
-async def test_a_command_that_nobody_gave_us_is_text_and_a_filtered_one_vanishes_also_as_context(world: World) -> None:
+async def test_an_unaddressed_command_is_context_and_a_filtered_one_is_not(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says("/stop", "/login", is_group=True)
@@ -171,7 +171,7 @@ async def test_a_command_that_nobody_gave_us_is_text_and_a_filtered_one_vanishes
         (UnknownSender.PUBLIC, SenderScope.KNOWN, KNOWN_ONLY),
     ],
 )
-async def test_what_access_or_sender_scope_refuses_is_never_accumulated(
+async def test_a_message_refused_by_access_or_sender_scope_is_not_accumulated(
     world: World, unknown: UnknownSender, scope: SenderScope, reason: str
 ) -> None:
     chat, agent = await world.chat(is_group=True, unknown=unknown), await world.agent("a")
@@ -186,7 +186,7 @@ async def test_what_access_or_sender_scope_refuses_is_never_accumulated(
 
 
 @pytest.mark.behaviour("RT-06")
-async def test_of_a_chat_that_talks_among_itself_the_newest_stays_and_nothing_is_due(world: World) -> None:
+async def test_accumulated_context_keeps_the_newest_messages_and_makes_nothing_due(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await world.says(*(str(number) for number in range(MAX_CONTEXT_MESSAGES + 70)), is_group=True)
@@ -201,7 +201,7 @@ async def test_of_a_chat_that_talks_among_itself_the_newest_stays_and_nothing_is
 
 
 @pytest.mark.behaviour("RT-09")
-async def test_wirings_are_looked_at_by_priority_and_then_by_age(world: World) -> None:
+async def test_wirings_are_ordered_by_priority_and_then_by_age(world: World) -> None:
     chat = await world.chat()
     made = [
         await world.wire(chat, await world.agent(folder), priority=at) for folder, at in (("a", 1), ("b", 0), ("c", 1))
@@ -214,7 +214,7 @@ async def test_wirings_are_looked_at_by_priority_and_then_by_age(world: World) -
 
 
 @pytest.mark.behaviour("IN-05")
-async def test_a_bot_is_heard_by_the_wiring_that_says_so_alone(world: World) -> None:
+async def test_a_bot_is_heard_only_by_a_wiring_that_allows_bots(world: World) -> None:
     chat = await world.chat(is_group=True)
     await world.wire(chat, await world.agent("a"))
     await world.wire(chat, await world.agent("b"), bots=True)
@@ -225,25 +225,25 @@ async def test_a_bot_is_heard_by_the_wiring_that_says_so_alone(world: World) -> 
     assert await counts(world) == {("fake:ci", SENT_BY_BOT, "a"): 1}
 
 
-# --- strangers in a chat that is known
+# --- unknown senders in a known chat
 
 
 @pytest.mark.behaviour("AC-04", "RT-07")
-async def test_a_strangers_message_is_held_and_nothing_is_said_before_somebody_was_asked(owned: World) -> None:
+async def test_an_unknown_senders_message_is_held_and_not_answered_before_an_approver_is_asked(owned: World) -> None:
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello", "are you there?")
     await owned.route()
     [(approval, kind)] = await approvals(owned)
     assert kind == "sender"
-    assert await held(owned) == [("hello", approval), ("are you there?", approval)]
-    assert await said(owned) == []
+    assert await held_texts(owned) == [("hello", approval), ("are you there?", approval)]
+    assert await host_messages(owned) == []
     assert set(owned.asked) == {approval}
     assert (owned.woken, [one async for one in sessions.iter_all(owned.store.reports)]) == ([], [])
     assert await users.find(owned.store, "fake:u1") is not None
 
 
 @pytest.mark.behaviour("AC-04", "RT-03")
-async def test_about_a_stranger_whom_two_agents_would_hear_each_of_them_asks(owned: World) -> None:
+async def test_each_of_two_agents_makes_a_request_about_the_same_unknown_sender(owned: World) -> None:
     chat = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL)
     for folder in ("a", "b"):
         await owned.wire(chat, await owned.agent(folder))
@@ -251,51 +251,53 @@ async def test_about_a_stranger_whom_two_agents_would_hear_each_of_them_asks(own
     await owned.route()
     await owned.says("hello?")
     await owned.route()
-    assert (len(await approvals(owned)), len(await held(owned))) == (2, 6)
+    assert (len(await approvals(owned)), len(await held_texts(owned))) == (2, 6)
 
 
 @pytest.mark.behaviour("SE-12", "RT-08")
-async def test_a_command_where_no_agent_listens_is_answered_to_who_has_a_role_and_asks_nobody(owned: World) -> None:
+async def test_a_command_in_a_chat_without_an_agent_is_answered_to_people_with_a_role_without_a_request(
+    owned: World,
+) -> None:
     await owned.grant("fake:u1", Role.MEMBER, None)
     await owned.says("/help", "/status", chat="c9")
     await owned.route()
     assert await approvals(owned) == []
-    texts = [text for _, text in await said(owned)]
+    texts = [text for _, text in await host_messages(owned)]
     assert len(texts) == 2
     assert all(text.startswith(NO_AGENT_HERE) and "/link" in text and "/pause" not in text for text in texts)
 
 
 @pytest.mark.behaviour("SE-12", "RT-08")
-async def test_a_command_in_a_group_without_an_agent_is_answered_to_who_has_a_role_alone(owned: World) -> None:
+async def test_a_command_in_a_group_without_an_agent_is_answered_only_to_people_with_a_role(owned: World) -> None:
     await owned.says("/status", chat="g9", sender="boss", is_group=True, mentions=True)
     await owned.says("/status", chat="g8", sender="u1", is_group=True, mentions=True)
     await owned.route()
-    [(chat, text)] = await said(owned)
+    [(chat, text)] = await host_messages(owned)
     assert chat == "g9"
     assert text.startswith(NO_AGENT_HERE)
     assert len(await approvals(owned)) == 1, "about the stranger's group"
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_a_strangers_command_where_no_agent_listens_is_a_message_like_any_other(owned: World) -> None:
+async def test_an_unknown_senders_command_in_a_chat_without_an_agent_makes_a_request(owned: World) -> None:
     await owned.says("/help", chat="c9")
     await owned.route()
     assert len(await approvals(owned)) == 1
-    assert await said(owned) == []
+    assert await host_messages(owned) == []
 
 
 @pytest.mark.behaviour("AC-04")
-async def test_in_a_group_nothing_is_said_to_strangers(owned: World) -> None:
+async def test_an_unknown_sender_in_a_group_gets_no_reply(owned: World) -> None:
     chat = await owned.chat(is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
     await owned.wire(chat, await owned.agent("a"))
     await owned.says("hello", is_group=True)
     await owned.route()
     assert len(await approvals(owned)) == 1
-    assert await said(owned) == []
+    assert await host_messages(owned) == []
 
 
 @pytest.mark.behaviour("RT-07", "AC-04")
-async def test_nobody_is_asked_about_chatter_that_no_agent_takes_part_in(owned: World) -> None:
+async def test_no_request_is_made_about_messages_that_no_agent_engages_with(owned: World) -> None:
     chat = await owned.chat(is_group=True, unknown=UnknownSender.REQUEST_APPROVAL)
     await owned.wire(chat, await owned.agent("a"), engage=EngageMode.MENTION, ignored=IgnoredMessagePolicy.ACCUMULATE)
     await owned.wire(chat, await owned.agent("b"), pattern="^b")
@@ -306,7 +308,7 @@ async def test_nobody_is_asked_about_chatter_that_no_agent_takes_part_in(owned: 
 
 
 @pytest.mark.behaviour("RT-03", "AC-04")
-async def test_each_agent_asks_for_itself_and_a_member_of_one_is_heard_by_it_meanwhile(owned: World) -> None:
+async def test_each_agent_makes_its_own_request_and_a_member_of_one_is_heard_by_it(owned: World) -> None:
     chat, a = await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a")
     await owned.wire(chat, a)
     await owned.wire(chat, await owned.agent("b"))
@@ -319,27 +321,27 @@ async def test_each_agent_asks_for_itself_and_a_member_of_one_is_heard_by_it_mea
 
 
 @pytest.mark.behaviour("AP-10", "RT-10")
-async def test_ten_messages_of_a_stranger_are_held_and_the_rest_is_dropped_and_counted(owned: World) -> None:
+async def test_ten_messages_of_an_unknown_sender_are_held_and_the_rest_are_counted_as_dropped(owned: World) -> None:
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says(*(str(number) for number in range(30)))
     await owned.route()
-    assert [text for text, _ in await held(owned)] == [str(number) for number in range(10)]
+    assert [text for text, _ in await held_texts(owned)] == [str(number) for number in range(10)]
     assert len(await approvals(owned)) == 1
     assert sum((await counts(owned)).values()) == 20
 
 
 @pytest.mark.behaviour("AC-04", "IN-03")
-async def test_a_crash_before_the_record_asks_nothing_and_the_next_try_asks_once(owned: World) -> None:
+async def test_a_crash_before_the_record_makes_no_request_and_the_retry_makes_one(owned: World) -> None:
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello")
     await crash(owned)
-    assert (await approvals(owned), await said(owned)) == ([], [])
+    assert (await approvals(owned), await host_messages(owned)) == ([], [])
     await owned.route()
-    assert (len(await approvals(owned)), len(await held(owned)), len(await said(owned))) == (1, 1, 0)
+    assert (len(await approvals(owned)), len(await held_texts(owned)), len(await host_messages(owned))) == (1, 1, 0)
 
 
 @pytest.mark.behaviour("AC-04")
-async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not_asked_about(owned: World) -> None:
+async def test_a_sender_approved_while_their_message_is_routed_is_heard_without_a_request(owned: World) -> None:
     agent = await owned.agent("a")
     await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), agent)
     await owned.says("hello")
@@ -361,7 +363,7 @@ async def test_who_was_let_in_while_their_message_was_looked_at_is_heard_and_not
 
 @pytest.mark.behaviour("AC-04", "IN-07")
 @pytest.mark.parametrize("heard_late", [False, True])
-async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(owned: World, heard_late: bool) -> None:
+async def test_held_messages_are_written_in_order_when_the_sender_is_approved(owned: World, heard_late: bool) -> None:
     agent = await owned.agent("a")
     [wiring] = [await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), agent)]
     await owned.says("one", "two")
@@ -392,7 +394,7 @@ async def test_what_was_held_is_written_in_its_order_when_its_sender_is_let_in(o
 
 @pytest.mark.behaviour("AC-04")
 @pytest.mark.parametrize("wired", [True, False])
-async def test_what_was_held_for_days_is_not_late_when_its_sender_is_let_in(owned: World, wired: bool) -> None:
+async def test_a_message_held_for_days_is_not_late_when_its_sender_is_approved(owned: World, wired: bool) -> None:
     if wired:
         await owned.wire(await owned.chat(unknown=UnknownSender.REQUEST_APPROVAL), await owned.agent("a"))
     await owned.says("hello")
@@ -410,12 +412,12 @@ async def test_what_was_held_for_days_is_not_late_when_its_sender_is_let_in(owne
         assert await late_messages.received_at(owned.store, route["message_id"]) == later
 
 
-# --- where nobody can be asked
+# --- without an approver
 
 
 @pytest.mark.behaviour("RT-08", "RT-10")
 @pytest.mark.parametrize("wired", [True, False])
-async def test_where_nobody_is_set_up_a_direct_message_is_answered_once_a_day_with_what_to_type(
+async def test_without_an_approver_a_direct_message_is_answered_once_a_day_with_the_command_to_type(
     world: World, wired: bool
 ) -> None:
     if wired:
@@ -424,37 +426,37 @@ async def test_where_nobody_is_set_up_a_direct_message_is_answered_once_a_day_wi
     await world.route()
     sentence = NO_APPROVER_YET.format(channel="fake")
     assert "nanohost pair fake" in sentence
-    assert await said(world) == [("c1", sentence)]
+    assert await host_messages(world) == [("c1", sentence)]
     assert sum((await counts(world)).values()) == 2
-    assert (await approvals(world), await held(world)) == ([], [])
+    assert (await approvals(world), await held_texts(world)) == ([], [])
     await world.clock.advance(timedelta(days=1).total_seconds())
     await world.says("and today?")
     await world.route()
-    assert await said(world) == [("c1", sentence)] * 2
+    assert await host_messages(world) == [("c1", sentence)] * 2
 
 
 # --- chats without an agent
 
 
 @pytest.mark.behaviour("RT-11", "RT-08")
-async def test_an_edit_of_what_is_held_waits_with_it_and_is_counted_with_it(owned: World) -> None:
+async def test_an_edit_of_a_held_message_is_held_and_counted_with_it(owned: World) -> None:
     await owned.says("one")
     await owned.says("won", kind=EventKind.EDIT, refers_to="1")
     await owned.says("of nothing that is held", kind=EventKind.EDIT, refers_to="99")
     await owned.route()
     [(approval, _)] = await approvals(owned)
-    assert await held(owned) == [("one", approval), ("won", approval)]
+    assert await held_texts(owned) == [("one", approval), ("won", approval)]
     assert await owned.drops() == [("of nothing that is held", CHAT_UNKNOWN)]
     for _ in range(20):
         await owned.says("w on", kind=EventKind.EDIT, refers_to="1")
     await owned.route()
-    assert len(await held(owned)) == MAX_HELD_MESSAGES
+    assert len(await held_texts(owned)) == MAX_HELD_MESSAGES
 
 
 @pytest.mark.behaviour("RT-08")
 @pytest.mark.parametrize("known", [True, False])
 @pytest.mark.parametrize(("is_group", "mentions"), [(False, False), (True, True)])
-async def test_where_we_are_spoken_to_and_no_agent_listens_somebody_is_asked(
+async def test_a_direct_message_or_mention_without_an_agent_makes_a_request(
     owned: World, known: bool, is_group: bool, mentions: bool
 ) -> None:
     if known:
@@ -463,15 +465,15 @@ async def test_where_we_are_spoken_to_and_no_agent_listens_somebody_is_asked(
     await owned.route()
     [(approval, kind)] = await approvals(owned)
     assert kind == "chat"
-    assert await held(owned) == [("hello", approval), ("again", approval)]
-    assert await said(owned) == [], "that is for who asks"
+    assert await held_texts(owned) == [("hello", approval), ("again", approval)]
+    assert await host_messages(owned) == [], "that is for who asks"
     group = await owned.store.fetch_one("SELECT unknown_sender FROM messaging_groups WHERE platform_id = 'c1'")
     assert group is not None
     assert group["unknown_sender"] == "request_approval"
 
 
 @pytest.mark.behaviour("RT-08")
-async def test_what_was_held_of_a_chat_is_routed_in_order_when_an_agent_is_connected(owned: World) -> None:
+async def test_held_messages_of_a_chat_are_routed_in_order_when_an_agent_is_connected(owned: World) -> None:
     await owned.says("one", "two")
     await owned.route()
     [(approval, _)] = await approvals(owned)
@@ -486,17 +488,17 @@ async def test_what_was_held_of_a_chat_is_routed_in_order_when_an_agent_is_conne
 
 
 @pytest.mark.behaviour("RT-08", "RT-10")
-async def test_a_strict_chat_without_an_agent_asks_nobody_about_strangers(owned: World) -> None:
+async def test_a_strict_chat_without_an_agent_makes_no_request_about_unknown_senders(owned: World) -> None:
     await owned.chat(unknown=UnknownSender.STRICT)
     await owned.says("hello")
     await owned.route()
-    assert (await approvals(owned), await said(owned)) == ([], [])
+    assert (await approvals(owned), await host_messages(owned)) == ([], [])
     [(_, reason)] = await owned.drops()
     assert "strict" in reason
 
 
 @pytest.mark.behaviour("RT-08", "RT-14")
-async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_ones_and_is_read_as_a_message(
+async def test_an_edit_that_adds_a_mention_makes_a_request_and_is_delivered_as_a_message(
     owned: World,
 ) -> None:
     await owned.says("@bot hello", is_group=True, mentions=True, kind=EventKind.EDIT, refers_to="99")
@@ -504,7 +506,7 @@ async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_o
     await owned.route()
     [(approval, kind)] = await approvals(owned)
     assert kind == "chat"
-    assert await held(owned) == [("@bot hello", approval), ("@bot hello you", approval)]
+    assert await held_texts(owned) == [("@bot hello", approval), ("@bot hello you", approval)]
     async with owned.store.transaction() as tx:
         await events.release_held(tx, approval)
         group = await tx.fetch_one("SELECT id FROM messaging_groups WHERE platform_id = 'c1'")
@@ -520,7 +522,7 @@ async def test_an_edit_that_adds_our_name_asks_like_a_message_waits_with_later_o
 
 
 @pytest.mark.behaviour("RT-08", "IN-05")
-async def test_neither_bots_nor_edits_nor_chatter_make_anybody_ask_about_a_chat(owned: World) -> None:
+async def test_bots_edits_and_unaddressed_messages_make_no_request_about_a_chat(owned: World) -> None:
     await owned.chat()
     await owned.says("beep", sender="b", bot=True)
     await owned.says("chatter", is_group=True)

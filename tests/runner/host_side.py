@@ -1,4 +1,4 @@
-"""The host's half of a session, as far as a runner's test needs it: puts messages in, rings, reads what came out."""
+"""The host's half of a session for tests of the runner: writes messages, signals the FIFO, reads the output."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ def make_chat_message(
     platform_id: str = "chat-1",
     process_after: datetime | None = None,
 ) -> NewMessageIn:
-    """A chat line from a person."""
+    """A chat message from a person."""
     return NewMessageIn(
         id=id,
         kind=InKind.CHAT,
@@ -99,13 +99,13 @@ class SessionHost:
         os.close(bell)
 
     def progress(self) -> dict[str, str]:
-        """What the runner says it is doing."""
+        """The activity that the runner reports."""
         with read_snapshot(self.layout.outbound_db, OUTBOUND) as connection:
             return {row["key"]: row["value"] for row in connection.execute("SELECT key, value FROM container_state")}
 
     def retry(self, *acks: Ack, extra_message: NewMessageIn | None = None) -> None:
-        """Allow messages again whose turn failed or broke off, all in one step, and put one more in the same. They are
-        due already when it is done: a runner that looks meanwhile compares with an earlier moment."""
+        """Retry messages whose turn failed or was interrupted, all in one transaction, and insert one more in the same.
+        They are due already: a runner that reads meanwhile compares with an earlier time."""
         due = datetime.now(UTC) - timedelta(seconds=5)
         with inbound_transaction(self.layout.inbound_db, durable=False) as inbound:
             if extra_message is not None:
@@ -210,14 +210,14 @@ async def run_runner(
 
 
 async def wait_until(true: Callable[[], bool]) -> None:
-    """Wait for something that announces itself to nobody."""
+    """Poll for a condition without an event."""
     async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         while not true():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.005)
 
 
 async def wait_for_exit(process: asyncio.subprocess.Process) -> tuple[int, str]:
-    """Wait for a runner's end: its exit code and what it printed."""
+    """Wait for a runner's exit: its exit code and output."""
     async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         _, printed = await process.communicate()
     assert process.returncode is not None

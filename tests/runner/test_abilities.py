@@ -1,4 +1,4 @@
-"""What an agent is told that it can do, and what the real command line offers it, against a stand-in of the model."""
+"""What an agent is told that it can do, and what the real claude program offers it, against a stub of the model."""
 
 from __future__ import annotations
 
@@ -23,11 +23,11 @@ __all__ = ["api", "host"]
 PAGE = Path(__file__).resolve().parents[2] / "docs" / "agents.md"
 OURS = "mcp__nanohost__"
 MODELS = (None, "claude-sonnet-4-5")
-"""The command line offers older models tools for a list of their own of what is to be done."""
+"""Claude Code offers older models tools for a to-do list of their own."""
 
 
 async def first_asked(host: SessionHost, api: StubMessagesApi, settings: Settings) -> RecordedRequest:
-    """What the command line asks the model in the first turn."""
+    """The first request to the model."""
     api.default = Text('<message to="home">yes</message>')
     host.write_message("m1", "hi")
     async with run_runner(host, settings):
@@ -36,20 +36,20 @@ async def first_asked(host: SessionHost, api: StubMessagesApi, settings: Setting
 
 
 def on_the_page(heading: str) -> set[str]:
-    """The names that the table below a heading begins its rows with."""
+    """The names that begin the rows of the table below a heading."""
     section = PAGE.read_text(encoding="utf-8").partition(f"\n## {heading}\n")[2].partition("\n## ")[0]
     rows = [line for line in section.splitlines() if line.startswith("| `")]
     return {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
 
 
 def own(names: Sequence[str]) -> set[str]:
-    """Those that the command line has of itself."""
+    """Claude Code's own tools."""
     return {name for name in names if not name.startswith(OURS)}
 
 
 @pytest.mark.behaviour("RU-13")
 @pytest.mark.parametrize("model", MODELS)
-async def test_the_command_line_offers_what_the_page_says_and_nothing_that_cannot_work(
+async def test_claude_code_offers_the_documented_tools_and_none_that_cannot_work(
     host: SessionHost, api: StubMessagesApi, model: str | None
 ) -> None:
     asked = await first_asked(host, api, replace(claude(host), model=model))
@@ -61,17 +61,17 @@ async def test_the_command_line_offers_what_the_page_says_and_nothing_that_canno
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_each_tool_of_ours_is_on_the_page(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_each_nanohost_tool_is_documented(host: SessionHost, api: StubMessagesApi) -> None:
     asked = await first_asked(host, api, claude(host))
     ours = {name.removeprefix(OURS) for name in asked.tool_names if name.startswith(OURS)}
     assert ours == on_the_page("nanohost's tools")
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is_not(
+async def test_an_agent_without_a_network_is_told_so_and_one_in_a_plain_process_is_not(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
-    """Without walls the web can be reached, and its tools work."""
+    """Without isolation the web can be reached, and the web tools work."""
     without = await first_asked(host, api, claude(host))
     host.write_message("m2", "hi")
     async with run_runner(host, replace(claude(host, "lease-2"), network="open")):
@@ -82,10 +82,10 @@ async def test_an_agent_without_network_is_told_so_and_one_in_a_plain_process_is
     assert {"WebFetch", "WebSearch"} <= own(reaching.tool_names)
 
 
-async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_began(
+async def test_a_resumed_conversation_is_told_what_has_changed_since_it_began(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
-    """The command line would say for ever what it was told first."""
+    """Claude Code would repeat for ever what it was told first."""
     await first_asked(host, api, claude(host))
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_destinations((HOME, Destination(name="attic", display_name="The attic")), "home")
@@ -99,7 +99,7 @@ async def test_a_conversation_that_goes_on_is_told_of_what_has_changed_since_it_
 
 
 @pytest.mark.behaviour("RU-13")
-async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_skills_of_claude_code_that_cannot_work_are_not_listed(host: SessionHost, api: StubMessagesApi) -> None:
     own_skill = host.layout.agent_dir / ".claude" / "skills" / "tea" / "SKILL.md"
     own_skill.parent.mkdir(parents=True)
     own_skill.write_text("---\nname: tea\ndescription: How tea is made here.\n---\nWarm the pot.\n")
@@ -112,18 +112,18 @@ async def test_no_skill_of_the_command_line_is_listed_that_cannot_work(host: Ses
 
 
 def _system_words(asked: RecordedRequest) -> str:
-    """What the command line tells the model beside the messages of people."""
+    """The system texts of a request."""
     said = [message["content"] for message in asked.body["messages"] if message["role"] == "system"]
     return "\n".join(block["text"] for content in said for block in content)
 
 
-def test_an_agent_without_tools_is_told_that_it_has_neither_files_nor_memory() -> None:
+def test_an_agent_without_tools_is_told_that_it_has_no_files_and_no_memory() -> None:
     text = capabilities_prompt(tools="none", network="none")
     assert "no files" in text
     assert "memory/" not in text
 
 
-def test_what_is_not_connected_is_said_with_what_to_say_instead() -> None:
+def test_the_prompt_names_what_is_not_available_and_what_to_say_instead() -> None:
     text = capabilities_prompt(tools="all", network="none")
     assert "no network" in text
     assert "MCP" in text

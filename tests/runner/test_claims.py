@@ -1,4 +1,4 @@
-"""What the runner takes next, as a table of rows and earlier acks."""
+"""What the runner claims next, as a table of rows and earlier acks."""
 
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -40,8 +40,8 @@ def row(
     )
 
 
-def said(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = True) -> MessageIn:
-    """What somebody did to the message that the platform calls `about`; a message is that one itself."""
+def chat_row(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = True) -> MessageIn:
+    """An event about the message with the platform id `about`; a message is that one itself."""
     refers_to = None if event == "message" else about
     return replace(
         row(seq, trigger=trigger),
@@ -51,7 +51,7 @@ def said(seq: int, event: str, about: str, *, chat: str = "c1", trigger: bool = 
 
 
 def deletion(seq: int, about: str, *, chat: str = "c1") -> MessageIn:
-    return said(seq, "deletion", about, chat=chat, trigger=False)
+    return chat_row(seq, "deletion", about, chat=chat, trigger=False)
 
 
 def ack(seq: int, status: AckStatus, *, tries: int = 0, turn: str = "t1") -> Ack:
@@ -85,14 +85,14 @@ def acks(*given: Ack) -> dict[str, Ack]:
         (1, AckStatus.ABANDONED, True),
     ],
 )
-def test_a_message_is_taken_if_it_was_never_taken_or_the_host_allowed_it_again(
+def test_a_message_is_eligible_if_it_was_never_claimed_or_the_host_allows_a_retry(
     tries: int, status: AckStatus | None, taken: bool
 ) -> None:
     before = {} if status is None else acks(ack(2, status))
     assert bool(eligible([row(2, tries=tries)], before, is_first_poll=False)) is taken
 
 
-def test_a_wake_note_is_for_the_first_poll_of_a_life_only() -> None:
+def test_a_wake_message_is_only_for_the_first_poll_of_a_container() -> None:
     note = row(2, on_wake=True)
     assert eligible([note], {}, is_first_poll=True) == [note]
     assert eligible([note], {}, is_first_poll=False) == []
@@ -102,14 +102,14 @@ def test_context_alone_starts_no_turn() -> None:
     assert next_batch([row(2, trigger=False), row(4, trigger=False)], {}) is None
 
 
-def test_context_rides_along_in_order() -> None:
+def test_context_is_included_in_order() -> None:
     batch = next_batch([row(2, trigger=False), row(4), row(6, trigger=False)], {})
     assert batch is not None
     assert [one.seq for one in batch.messages] == [2, 4, 6]
     assert batch.turn_id == turn_id("m2")
 
 
-def test_triggers_always_go_in_and_the_newest_context_fills_the_rest() -> None:
+def test_all_triggers_are_included_and_the_newest_context_fills_the_batch() -> None:
     context = [row(seq, trigger=False) for seq in range(2, 202, 2)]
     triggers = [row(seq) for seq in range(202, 222, 2)]
     batch = next_batch([*context, *triggers], {})
@@ -119,7 +119,7 @@ def test_triggers_always_go_in_and_the_newest_context_fills_the_rest() -> None:
     assert [one.seq for one in batch.messages[:40]] == list(range(122, 202, 2))
 
 
-def test_more_triggers_than_a_batch_holds_wait_for_the_next_one() -> None:
+def test_triggers_beyond_the_batch_size_wait_for_the_next_batch() -> None:
     triggers = [row(seq) for seq in range(2, 2 * MAX_BATCH_SIZE + 12, 2)]
     batch = next_batch([*triggers, row(400, trigger=False)], {})
     assert batch is not None
@@ -135,13 +135,13 @@ def test_a_retry_keeps_its_batch_and_its_turn() -> None:
     assert (batch.turn_id, [one.seq for one in batch.messages]) == ("t1", [2, 4])
 
 
-def test_follow_ups_are_messages_that_were_never_taken() -> None:
+def test_follow_ups_are_messages_that_were_never_claimed() -> None:
     rows = [row(2, tries=1), row(4), row(6, trigger=False)]
     assert [one.seq for one in follow_ups(rows, acks(ack(2, AckStatus.FAILED)))] == [4, 6]
     assert follow_ups([row(6, trigger=False)], {}) == ()
 
 
-def test_rows_for_the_runner_itself_are_in_no_batch() -> None:
+def test_control_messages_are_in_no_batch() -> None:
     rows = [row(2, kind=InKind.CONTROL), row(4)]
     batch = next_batch(rows, {})
     assert batch is not None
@@ -151,7 +151,7 @@ def test_rows_for_the_runner_itself_are_in_no_batch() -> None:
 
 
 @pytest.mark.behaviour("RT-06")
-def test_context_that_finds_no_room_is_passed_over_and_does_not_come_up_later() -> None:
+def test_context_beyond_the_batch_size_is_skipped_and_does_not_return_later() -> None:
     old, new = row(2, trigger=False), [row(seq, trigger=False) for seq in range(4, 4 + 2 * (MAX_BATCH_SIZE - 1), 2)]
     trigger, later = row(200), row(202, trigger=False)
     batch = next_batch([old, *new, trigger, later], {})
@@ -161,26 +161,26 @@ def test_context_that_finds_no_room_is_passed_over_and_does_not_come_up_later() 
     assert skipped_context([old, later], (later,)) == (), "context alone passes over nothing"
 
 
-# --- what its author deleted
+# --- deleted messages
 
 
 @pytest.mark.behaviour("RT-14")
-def test_a_message_that_was_deleted_before_anybody_took_it_is_withdrawn_with_all_that_was_done_to_it() -> None:
-    rows = [said(2, "message", "p1"), said(4, "message", "p2"), said(6, "edit", "p1"), deletion(8, "p1")]
+def test_a_message_deleted_before_it_was_claimed_is_withdrawn_with_its_edits() -> None:
+    rows = [chat_row(2, "message", "p1"), chat_row(4, "message", "p2"), chat_row(6, "edit", "p1"), deletion(8, "p1")]
     assert [one.seq for one in find_withdrawn(rows, {})] == [2, 6, 8]
 
 
 @pytest.mark.behaviour("RT-14")
-def test_of_a_message_that_was_read_before_it_was_deleted_the_agent_is_told() -> None:
+def test_the_agent_is_told_of_a_deletion_after_it_read_the_message() -> None:
     taken = acks(ack(2, AckStatus.COMPLETED), ack(4, AckStatus.ABANDONED))
     assert find_withdrawn([deletion(8, "p1")], taken) == ()
-    again = replace(said(4, "message", "p2"), tries=1)
+    again = replace(chat_row(4, "message", "p2"), tries=1)
     assert find_withdrawn([again, deletion(8, "p2")], taken) == (), "a turn that is tried again keeps its batch"
 
 
 @pytest.mark.behaviour("RT-14")
-def test_an_edit_that_nobody_took_is_withdrawn_with_its_message_and_the_deletion_is_told_all_the_same() -> None:
-    assert [one.seq for one in find_withdrawn([said(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
+def test_an_unclaimed_edit_is_withdrawn_with_its_message_and_the_deletion_is_still_reported() -> None:
+    assert [one.seq for one in find_withdrawn([chat_row(6, "edit", "p1"), deletion(8, "p1")], {})] == [6]
 
 
 ALBUM = """look
@@ -207,13 +207,11 @@ def piece_gone(seq: int, *files: str, text: str = "") -> MessageIn:
         (piece_gone(8, "nothing"), [0, 1, 2, 3, 4]),
     ],
 )
-def test_a_file_that_was_taken_out_of_an_album_again_is_not_shown_and_the_rest_is_answered(
-    gone: MessageIn, left: list[int]
-) -> None:
+def test_a_file_deleted_from_an_album_is_not_shown_and_the_rest_is_answered(gone: MessageIn, left: list[int]) -> None:
     album = replace(
-        said(2, "message", "p1"), content=encode(ChatIn(text=ALBUM, sender="Ada", sender_id="u", event="message"))
+        chat_row(2, "message", "p1"), content=encode(ChatIn(text=ALBUM, sender="Ada", sender_id="u", event="message"))
     )
-    rows = [album, said(4, "message", "p2"), gone]
+    rows = [album, chat_row(4, "message", "p2"), gone]
     assert find_withdrawn(rows, {}) == ()
     first, *others = remove_deleted_files(rows)
     assert others == rows[1:]
@@ -227,40 +225,42 @@ def test_a_file_that_was_taken_out_of_an_album_again_is_not_shown_and_the_rest_i
 @pytest.mark.behaviour("RT-14")
 def test_an_answer_to_a_question_is_not_withdrawn() -> None:
     answer = replace(
-        said(2, "message", "p1"), content=encode(ChatIn(text="x", sender="Ada", sender_id="u", answers="o1"))
+        chat_row(2, "message", "p1"), content=encode(ChatIn(text="x", sender="Ada", sender_id="u", answers="o1"))
     )
     assert find_withdrawn([answer, deletion(4, "p1")], {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
-def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_that_came_after_it() -> None:
-    rows = [said(2, "message", "p1", chat="c2"), deletion(4, "p1"), said(6, "message", "p1")]
+def test_a_deletion_withdraws_nothing_of_another_chat_and_nothing_later() -> None:
+    rows = [chat_row(2, "message", "p1", chat="c2"), deletion(4, "p1"), chat_row(6, "message", "p1")]
     assert find_withdrawn(rows, {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
 def test_each_deletion_withdraws_its_own_message() -> None:
-    rows = [said(2, "message", "p1"), said(4, "message", "p2"), deletion(6, "p1"), deletion(8, "p2")]
+    rows = [chat_row(2, "message", "p1"), chat_row(4, "message", "p2"), deletion(6, "p1"), deletion(8, "p2")]
     assert [one.seq for one in find_withdrawn(rows, {})] == [2, 4, 6, 8]
-    edits = [said(2, "edit", "p1"), said(4, "edit", "p2"), deletion(6, "p1"), deletion(8, "p2")]
+    edits = [chat_row(2, "edit", "p1"), chat_row(4, "edit", "p2"), deletion(6, "p1"), deletion(8, "p2")]
     assert [one.seq for one in find_withdrawn(edits, {})] == [2, 4]
 
 
 @pytest.mark.behaviour("RT-14")
-def test_what_is_from_no_platform_is_about_no_message_that_was_deleted() -> None:
+def test_rows_without_a_platform_id_are_withdrawn_by_no_deletion() -> None:
     task = row(2)
-    nameless = replace(said(4, "message", "p1"), origin=Origin(channel_type="fake", instance="main", platform_id="c1"))
+    nameless = replace(
+        chat_row(4, "message", "p1"), origin=Origin(channel_type="fake", instance="main", platform_id="c1")
+    )
     gone = replace(deletion(6, "p1"), origin=nameless.origin)
     assert find_withdrawn([task, nameless, deletion(8, "p1"), gone], {}) == ()
 
 
 @pytest.mark.behaviour("RT-14")
-def test_files_are_taken_out_of_their_own_message_alone_and_once() -> None:
+def test_deleted_files_are_removed_from_their_own_message_only_and_once() -> None:
     text = "look\nat it\nlook\n[file: photo.jpg, 2 kB, at /workspace/in/inbox/x/photo.jpg]"
-    album = replace(said(2, "message", "p1"), content=encode(ChatIn(text=text, sender="Ada", sender_id="u")))
-    other = replace(said(4, "message", "p2"), content=album.content)
+    album = replace(chat_row(2, "message", "p1"), content=encode(ChatIn(text=text, sender="Ada", sender_id="u")))
+    other = replace(chat_row(4, "message", "p2"), content=album.content)
     edit = replace(
-        said(6, "edit", "p1"),
+        chat_row(6, "edit", "p1"),
         content=encode(ChatIn(text=text, sender="Ada", sender_id="u", event="edit", refers_to="p1")),
     )
     first, second, third, _ = remove_deleted_files([album, other, edit, piece_gone(8, "photo.jpg", text="look")])
@@ -273,7 +273,7 @@ def test_files_are_taken_out_of_their_own_message_alone_and_once() -> None:
 
 
 @pytest.mark.behaviour("RT-14")
-def test_a_row_that_cannot_be_read_is_withdrawn_with_the_message_that_it_is_about() -> None:
-    broken = replace(said(2, "message", "p1"), content="{}")
+def test_an_unreadable_row_is_withdrawn_with_the_message_it_refers_to() -> None:
+    broken = replace(chat_row(2, "message", "p1"), content="{}")
     assert find_withdrawn([broken, deletion(4, "p1")], {}) == (broken,)
     assert remove_deleted_files([broken, piece_gone(4, "photo.jpg")])[0] == broken

@@ -43,7 +43,7 @@ from nanohost_protocol.payloads import STOP
 from nanohost_protocol.rows import AckStatus, ErrorClass, TurnError
 from tests.runner.host_side import HOME, OFFICE, SessionHost, make_chat_message, run_runner, wait_until
 from tests.runner.test_controls import control
-from tests.runner.test_questions import answer, asked
+from tests.runner.test_questions import answer, wait_for_question
 from tests.support.messages_api import (
     OVERLOADED,
     UNAUTHORIZED,
@@ -109,7 +109,7 @@ async def failed(host: SessionHost, id: str = "m1") -> TurnError:
     return error
 
 
-async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(
+async def test_a_turn_reads_a_folder_sends_a_message_by_a_tool_and_answers(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     arguments = {"text": "a moment", "to": "office"}
@@ -132,7 +132,7 @@ async def test_a_turn_reads_the_folder_speaks_through_a_tool_and_answers(
     assert (usage.tokens_in, usage.tokens_out, usage.cost_usd) == (20, 10, 0)
 
 
-async def test_without_tools_only_ours_are_left(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_with_tools_disabled_only_nanohost_tools_remain(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.append(Text('<message to="home">hi</message>'))
     host.write_message("m1", "hi")
     async with run_runner(host, replace(claude(host), tools="none")):
@@ -153,7 +153,9 @@ async def test_without_tools_only_ours_are_left(host: SessionHost, api: StubMess
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_the_agent_is_told_in_the_same_turn_what_reached_nobody(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_the_agent_is_told_in_the_same_turn_which_text_reached_nobody(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
     api.replies.append(Text('bare <message to="nobody">one</message>'))
     api.replies.append(Text('<message to="home">two</message>'))
     host.write_message("m1", "hi")
@@ -166,7 +168,9 @@ async def test_the_agent_is_told_in_the_same_turn_what_reached_nobody(host: Sess
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_an_agent_that_does_not_learn_is_corrected_twice_at_most(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_an_agent_with_unaddressed_text_is_corrected_at_most_twice(
+    host: SessionHost, api: StubMessagesApi
+) -> None:
     api.default = Text("bare")
     host.write_message("m1", "hi")
     async with run_runner(host, claude(host)):
@@ -176,7 +180,7 @@ async def test_an_agent_that_does_not_learn_is_corrected_twice_at_most(host: Ses
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_a_message_in_the_middle_of_a_turn_is_pushed_into_it(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_a_message_during_a_turn_is_pushed_into_it(host: SessionHost, api: StubMessagesApi) -> None:
     gate = asyncio.Event()
     api.replies.append(Text('<message to="home">first answer</message>', gate=gate))
     api.replies.append(Text('<message to="home">second answer</message>'))
@@ -193,7 +197,7 @@ async def test_a_message_in_the_middle_of_a_turn_is_pushed_into_it(host: Session
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_the_conversation_goes_on_in_the_next_container(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_the_conversation_continues_in_the_next_container(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     for number in range(2):
         host.write_message(f"m{number}", f"question {number}")
@@ -206,7 +210,7 @@ async def test_the_conversation_goes_on_in_the_next_container(host: SessionHost,
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_a_lost_transcript_begins_a_new_conversation(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_a_missing_transcript_begins_a_new_conversation(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     host.write_message("m1", "one")
     async with run_runner(host, claude(host)):
@@ -221,7 +225,7 @@ async def test_a_lost_transcript_begins_a_new_conversation(host: SessionHost, ap
     assert (second.attempt, second.outcome) == (1, "completed")
 
 
-async def test_an_idle_command_line_is_closed_and_comes_back(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_an_idle_claude_process_is_closed_and_started_again(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     settings = replace(claude(host), poll_interval_s=0.05)
     host.write_message("m1", "one")
@@ -237,11 +241,11 @@ ASKS = ToolUse("mcp__nanohost__ask_user_question", {"question": "Which colour?",
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_model_gets_the_answer_from_the_call_that_asked(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_the_model_gets_the_answer_as_the_result_of_its_call(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.extend([ASKS, Text('<message to="home">Red it is.</message>')])
     host.write_message("m1", "paint it")
     async with run_runner(host, claude(host)):
-        host.insert(answer("a1", (await asked(host)).id))
+        host.insert(answer("a1", (await wait_for_question(host)).id))
         await host.wait_for_acks("m1", "a1")
     assert api.messages[1].user_text == '<answer from="Bo" id="4">Red</answer>'
     assert host.texts() == ["Red it is."]
@@ -249,14 +253,12 @@ async def test_the_model_gets_the_answer_from_the_call_that_asked(host: SessionH
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_model_sees_the_message_that_came_instead_of_an_answer(
-    host: SessionHost, api: StubMessagesApi
-) -> None:
+async def test_the_model_sees_a_message_that_came_instead_of_an_answer(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.append(ASKS)
     api.default = Text('<message to="home">As you like.</message>')
     host.write_message("m1", "paint it")
     async with run_runner(host, claude(host)):
-        await asked(host)
+        await wait_for_question(host)
         host.write_message("m2", "leave it as it is")
         await host.wait_for_acks("m1", "m2")
     seen = json.dumps(api.messages[-1].body["messages"])
@@ -266,12 +268,12 @@ async def test_the_model_sees_the_message_that_came_instead_of_an_answer(
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_stop_ends_a_question_of_the_model(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_stop_ends_a_pending_question_of_the_model(host: SessionHost, api: StubMessagesApi) -> None:
     api.replies.append(ASKS)
     api.default = Text('<message to="home">back</message>')
     host.write_message("m1", "paint it")
     async with run_runner(host, claude(host)):
-        await asked(host)
+        await wait_for_question(host)
         host.insert(control("stop", STOP))
         await host.wait_for_acks("m1")
         await host.wait_for_acks("stop")
@@ -283,10 +285,8 @@ async def test_stop_ends_a_question_of_the_model(host: SessionHost, api: StubMes
 @pytest.mark.case("a /stop while a text comes out")
 @pytest.mark.behaviour("SE-12")
 @pytest.mark.parametrize("after", ["nothing", "a tool", "a message beside the stop"])
-async def test_stop_sends_nothing_of_a_text_that_was_coming_out(
-    host: SessionHost, api: StubMessagesApi, after: str
-) -> None:
-    """Interrupted in a text, the command line brings out the part that was written as if it were a message."""
+async def test_stop_discards_text_in_progress(host: SessionHost, api: StubMessagesApi, after: str) -> None:
+    """Interrupted in a text, Claude Code emits the written part as if it were a message."""
     if after == "a tool":
         said = '<message to="home">I look into it.</message>'
         api.replies.append(ToolUse("Bash", {"command": "true"}, text=said))
@@ -309,7 +309,7 @@ async def test_stop_sends_nothing_of_a_text_that_was_coming_out(
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(
+async def test_compact_runs_as_a_claude_code_command_in_a_turn_of_its_own(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     api.default = Text('<message to="home">yes</message>')
@@ -334,9 +334,7 @@ async def test_compact_is_a_command_of_the_command_line_in_a_turn_of_its_own(
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_what_keeps_the_model_from_compacting_is_said_and_nothing_is_lost(
-    host: SessionHost, api: StubMessagesApi
-) -> None:
+async def test_a_failed_compaction_is_reported_and_nothing_is_lost(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     async with run_runner(host, claude(host)):
         host.write_message("m1", "one")
@@ -351,7 +349,7 @@ async def test_what_keeps_the_model_from_compacting_is_said_and_nothing_is_lost(
     assert "one" in json.dumps(api.messages[-1].body["messages"])
 
 
-async def test_what_the_conversation_takes_is_told_by_the_command_line(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_context_and_cost_are_reported_by_claude_code(host: SessionHost, api: StubMessagesApi) -> None:
     async with run_runner(host, claude(host)):
         host.insert(make_chat_message("c1", "/context"), make_chat_message("c2", "/cost"))
         await host.wait_for_acks("c1", "c2")
@@ -362,7 +360,7 @@ async def test_what_the_conversation_takes_is_told_by_the_command_line(host: Ses
 
 
 def _command_lines() -> list[str]:
-    """The command lines that are children of this process."""
+    """The claude processes that are children of this process."""
     children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
     return [child for child in children if "claude" in Path(f"/proc/{child}/cmdline").read_text()]
 
@@ -380,7 +378,7 @@ def _command_lines() -> list[str]:
         (DroppedConnection(), ErrorClass.TRANSIENT),
     ],
 )
-async def test_what_the_model_refuses_is_a_failure_with_its_class(
+async def test_a_refusal_of_the_model_is_a_failure_with_its_class(
     host: SessionHost,
     api: StubMessagesApi,
     reply: Failure | DroppedConnection,
@@ -397,7 +395,7 @@ async def test_what_the_model_refuses_is_a_failure_with_its_class(
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_rate_limit_is_left_to_the_host_to_wait_for(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_a_rate_limit_is_left_to_the_host(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = rate_limited(30)
     host.write_message("m1", "hi")
     async with run_runner(host, claude(host)):
@@ -413,7 +411,7 @@ async def test_a_rate_limit_is_left_to_the_host_to_wait_for(host: SessionHost, a
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_command_line_that_dies_in_a_turn_is_a_transient_failure(
+async def test_a_claude_process_that_dies_during_a_turn_is_a_transient_failure(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     api.default = Text("never", gate=asyncio.Event())
@@ -429,7 +427,7 @@ async def test_a_command_line_that_dies_in_a_turn_is_a_transient_failure(
     assert host.texts() == ["back"]
 
 
-async def test_a_command_line_that_dies_between_turns_is_replaced(host: SessionHost, api: StubMessagesApi) -> None:
+async def test_a_claude_process_that_dies_between_turns_is_replaced(host: SessionHost, api: StubMessagesApi) -> None:
     api.default = Text('<message to="home">yes</message>')
     host.write_message("m1", "one")
     async with run_runner(host, claude(host)):
@@ -447,7 +445,7 @@ def _kill_command_lines() -> None:
         os.kill(int(child), signal.SIGKILL)
 
 
-async def test_a_stop_while_it_connects_leaves_nothing_running(host: SessionHost) -> None:
+async def test_a_stop_during_connecting_leaves_nothing_running(host: SessionHost) -> None:
     host.write_message("m1", "hi")
     async with run_runner(host, claude(host)):
         await wait_until(lambda: bool(_command_lines()))
@@ -490,7 +488,7 @@ def test_every_failure_has_a_class(
     assert classify_error(status, reason, detail) is error_class
 
 
-def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None:
+def test_the_claude_process_gets_no_secret_and_only_the_gateway(tmp_path: Path) -> None:
     context = ProviderContext(
         model=None,
         tools="all",
@@ -504,16 +502,16 @@ def test_the_command_line_gets_no_secret_and_one_way_out(tmp_path: Path) -> None
     found = cli_environment(context)
     assert found["ANTHROPIC_UNIX_SOCKET"] == str(tmp_path / "gateway.sock")
     assert found["ANTHROPIC_BASE_URL"] == "http://localhost"
-    assert int(found["MCP_TOOL_TIMEOUT"]) > MAX_WAIT_MINUTES * 60 * 1000  # a question may be waited for to its end
+    assert int(found["MCP_TOOL_TIMEOUT"]) > MAX_WAIT_MINUTES * 60 * 1000  # longer than any question waits
     assert found["CLAUDE_CONFIG_DIR"] == str(tmp_path / "state" / ".claude")
 
 
-def test_a_model_that_is_not_there_is_the_operators_to_look_at() -> None:
+def test_an_unknown_model_is_reported_as_a_permanent_error_for_the_operator() -> None:
     failure = classify_failure(404, "api_error", "model: no-such-model")
     assert (failure.error_class, failure.to_turn_error().sentence) == (ErrorClass.PERMANENT, MODEL_NOT_FOUND)
 
 
-def test_a_line_too_long_for_us_is_not_tried_again() -> None:
+def test_a_line_above_the_limit_is_not_retried() -> None:
     detail = "CLIJSONDecodeError: JSON message exceeded maximum buffer size of 67108864 bytes"
     failure = classify_failure(None, None, detail)
     assert (failure.error_class, failure.to_turn_error().sentence) == (ErrorClass.PERMANENT, INPUT_TOO_LARGE)
@@ -524,14 +522,14 @@ def test_a_line_too_long_for_us_is_not_tried_again() -> None:
     ("status", "detail"),
     [(502, "The gateway got no answer from example.org"), (None, "API Error: Connection error.")],
 )
-def test_a_model_that_was_not_reached_has_words_of_its_own(status: int | None, detail: str) -> None:
+def test_an_unreachable_model_has_its_own_notice(status: int | None, detail: str) -> None:
     failure = classify_failure(status, "api_error", detail)
     assert failure.error_class is ErrorClass.OVERLOADED
     assert failure.to_turn_error().sentence == MODEL_UNREACHABLE
 
 
 @pytest.mark.behaviour("SE-06")
-def test_the_shell_says_how_long_it_may_take() -> None:
+def test_a_shell_call_reports_its_timeout() -> None:
     assert tool_timeout_s("Bash", {"command": "make", "timeout": 600_000}) == 600
     assert tool_timeout_s("Bash", {"command": "ls"}) is None
     assert tool_timeout_s("Bash", {"timeout": "long"}) is None
@@ -549,10 +547,10 @@ def _holds_picture(asked: RecordedRequest) -> bool:
 
 
 REFUSED = Failure(400, "invalid_request_error", "messages.3: this content cannot be processed")
-"""Of a picture that the error calls an image the command line rids itself: it asks again without all pictures."""
+"""Claude Code retries without pictures if the error names an image."""
 
 
-async def test_a_picture_that_the_model_refuses_in_the_first_turn_does_not_stop_the_next(
+async def test_a_picture_refused_in_the_first_turn_does_not_break_the_next(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     (host.layout.agent_dir / "cat.png").write_bytes(PICTURE)
@@ -568,7 +566,7 @@ async def test_a_picture_that_the_model_refuses_in_the_first_turn_does_not_stop_
 
 
 def _is_not_begun_afresh(asked: RecordedRequest) -> bool:
-    """Also a call by which the command line wants to shorten the conversation by itself."""
+    """Also a request by which Claude Code wants to shorten the conversation by itself."""
     return "earlier-conversation" not in json.dumps(asked.body["messages"])
 
 
@@ -594,12 +592,12 @@ REFUSALS: dict[str, tuple[Reply, str]] = {
     "its length": (PROMPT_TOO_LONG, CONTEXT_FULL_NOTICE),
     "a full window": (Text("Some words", stop_reason="model_context_window_exceeded"), CONTEXT_FULL_NOTICE),
 }
-"""What the model refuses a conversation for, in the words of the Messages API, and what the person is told."""
+"""Errors of the Messages API that refuse a conversation, and what the person is told."""
 
 
 @pytest.mark.case("a history that is too large for the model")
 @pytest.mark.parametrize("why", REFUSALS)
-async def test_a_history_that_is_refused_heals_in_one_message_whatever_it_is_refused_for(
+async def test_a_refused_history_is_reset_after_one_message_whatever_the_reason(
     host: SessionHost, api: StubMessagesApi, why: str
 ) -> None:
     refusal, told = REFUSALS[why]
@@ -634,7 +632,7 @@ REFUSED_BY_ITSELF: dict[str, tuple[Reply, str]] = {
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("why", REFUSED_BY_ITSELF)
-async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_no_conversation(
+async def test_a_message_refused_for_its_own_content_is_not_retried_and_keeps_the_conversation(
     host: SessionHost, api: StubMessagesApi, why: str
 ) -> None:
     refusal, sentence = REFUSED_BY_ITSELF[why]
@@ -658,7 +656,7 @@ async def test_a_message_that_is_refused_by_itself_is_not_tried_again_and_costs_
 
 @pytest.mark.case("an answer longer than the model may write")
 @pytest.mark.behaviour("RU-04")
-async def test_an_answer_longer_than_the_model_may_write_is_said_as_far_as_it_came(
+async def test_an_answer_above_the_output_limit_is_sent_as_far_as_it_came(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
     api.default = Text('<message to="home">And on and on.</message>', stop_reason="max_tokens")
@@ -678,7 +676,7 @@ async def test_an_answer_longer_than_the_model_may_write_is_said_as_far_as_it_ca
         ("photo.jpg", lambda: make_photo(8000, 7600), "image", 100_000),
     ],
 )
-async def test_what_people_send_reaches_the_model_whole_or_as_large_as_it_takes_pictures(
+async def test_attachments_reach_the_model_whole_or_scaled_to_its_limit(
     host: SessionHost, api: StubMessagesApi, name: str, make: Callable[[], bytes], holds: str, at_least: int
 ) -> None:
     (host.layout.agent_dir / name).write_bytes(make())
@@ -693,9 +691,7 @@ async def test_what_people_send_reaches_the_model_whole_or_as_large_as_it_takes_
     assert len(content) > at_least
 
 
-async def test_a_pdf_that_is_too_large_for_the_model_is_said_to_the_agent(
-    host: SessionHost, api: StubMessagesApi
-) -> None:
+async def test_the_agent_is_told_of_a_pdf_too_large_for_the_model(host: SessionHost, api: StubMessagesApi) -> None:
     (host.layout.agent_dir / "scan.pdf").write_bytes(make_scanned_pdf(30_000_000))
     api.replies.append(ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")}))
     api.replies.append(Text('<message to="home">It is too large for me.</message>'))
@@ -706,10 +702,10 @@ async def test_a_pdf_that_is_too_large_for_the_model_is_said_to_the_agent(
     assert "exceeds maximum allowed size of 20MB" in api.messages[-1].user_text
 
 
-async def test_two_files_that_are_too_much_for_one_request_are_read_and_answered(
+async def test_two_files_too_large_for_one_request_are_read_and_answered(
     host: SessionHost, api: StubMessagesApi
 ) -> None:
-    """The command line shortens the conversation by itself when it is told that it is too large."""
+    """Claude Code shortens the conversation by itself when it is told that it is too large."""
     (host.layout.agent_dir / "scan.pdf").write_bytes(make_scanned_pdf(14_000_000))
     reads = ToolUse("Read", {"file_path": str(host.layout.agent_dir / "scan.pdf")})
     api.rules.append(Rule(_is_too_large, REQUEST_TOO_LARGE))
@@ -747,7 +743,7 @@ async def test_a_large_file_is_written(host: SessionHost, api: StubMessagesApi, 
         ({"max_turns": 1}, ErrorClass.PERMANENT, TURN_LIMIT_REACHED),
     ],
 )
-async def test_what_came_out_before_a_limit_is_said_and_the_turn_is_not_tried_again(
+async def test_text_before_a_limit_is_sent_and_the_turn_is_not_retried(
     host: SessionHost,
     api: StubMessagesApi,
     monkeypatch: pytest.MonkeyPatch,
@@ -768,8 +764,8 @@ async def test_what_came_out_before_a_limit_is_said_and_the_turn_is_not_tried_ag
     assert host.texts() == ["I look into it."]
 
 
-async def test_a_conversation_that_is_not_kept_is_said_to_the_host(host: SessionHost, api: StubMessagesApi) -> None:
-    """The command line says nothing of a folder that it cannot write to, and forgets all at its end."""
+async def test_an_unsaved_conversation_is_reported_to_the_host(host: SessionHost, api: StubMessagesApi) -> None:
+    """Claude Code does not report a folder that it cannot write to, and forgets everything at its end."""
     api.default = Text('<message to="home">Yes.</message>')
     folder = host.layout.state_dir / ".claude"
     async with run_runner(host, claude(host)):
@@ -785,6 +781,6 @@ async def test_a_conversation_that_is_not_kept_is_said_to_the_host(host: Session
     assert host.texts() == ["Yes.", "Yes."]
 
 
-def test_a_refused_key_is_no_success_in_the_log() -> None:
+def test_a_refused_key_is_not_logged_as_success() -> None:
     assert failure_detail("success", "Invalid API key", []) == "Invalid API key"
     assert failure_detail("error_during_execution", None, ["401", ""]) == "error_during_execution 401"

@@ -1,4 +1,4 @@
-"""What a person types for the model's own command line: what counts as such, and that it is a turn of its own."""
+"""Claude Code commands typed by a person: what counts as one, and that it is a turn of its own."""
 
 from __future__ import annotations
 
@@ -43,7 +43,9 @@ def row(
     )
 
 
-def said(text: str, *, event: str = "message", refers_to: str | None = None, answers: str | None = None) -> ChatIn:
+def chat_payload(
+    text: str, *, event: str = "message", refers_to: str | None = None, answers: str | None = None
+) -> ChatIn:
     return ChatIn(text=text, sender="Ada", sender_id="u1", event=event, refers_to=refers_to, answers=answers)
 
 
@@ -62,7 +64,7 @@ def said(text: str, *, event: str = "message", refers_to: str | None = None, ans
         ("hi", None),
     ],
 )
-def test_a_command_is_a_text_that_begins_with_it(text: str, command: str | None) -> None:
+def test_a_command_is_a_text_that_begins_with_its_name(text: str, command: str | None) -> None:
     assert parse_command(row(text)) == command
 
 
@@ -70,25 +72,25 @@ def test_a_command_is_a_text_that_begins_with_it(text: str, command: str | None)
 @pytest.mark.parametrize(
     "other",
     [
-        row(said("/compact", event="edit", refers_to="p0")),
-        row(said("/compact", refers_to=OWN_ID)),  # a press: the label was the agent's choice
-        row(said("/compact", answers="o1")),
+        row(chat_payload("/compact", event="edit", refers_to="p0")),
+        row(chat_payload("/compact", refers_to=OWN_ID)),  # a press: the agent chose the label
+        row(chat_payload("/compact", answers="o1")),
         row("/compact", trigger=False),
         row("/compact", is_of_a_chat=False),
         row(TaskIn(prompt="/compact"), kind=InKind.TASK),
         row(TaskIn(prompt="/compact")),
     ],
 )
-def test_only_what_a_person_typed_is_a_command(other: MessageIn) -> None:
+def test_only_a_persons_text_is_a_command(other: MessageIn) -> None:
     assert parse_command(other) is None
 
 
 def test_a_reply_can_be_a_command() -> None:
-    assert parse_command(row(said("/compact", refers_to="p0"))) == "/compact"
+    assert parse_command(row(chat_payload("/compact", refers_to="p0"))) == "/compact"
 
 
 @pytest.mark.behaviour("AC-06")
-def test_a_command_is_alone_in_its_turn_and_in_its_place() -> None:
+def test_a_command_is_alone_in_its_turn_and_keeps_its_position() -> None:
     rows = [row("one", 2), row("so", 4, trigger=False), row("/compact", 6), row("two", 8), row("/cost", 10)]
     batches = []
     while rows:
@@ -99,7 +101,7 @@ def test_a_command_is_alone_in_its_turn_and_in_its_place() -> None:
     assert batches == [[2, 4], [6], [8], [10]]
 
 
-def test_context_before_a_command_waits_for_the_message_after_it() -> None:
+def test_context_before_a_command_waits_for_the_next_message() -> None:
     rows = [row("so", 2, trigger=False), row("/compact", 4), row("two", 6)]
     first = next_batch(rows, {})
     assert first is not None
@@ -109,7 +111,7 @@ def test_context_before_a_command_waits_for_the_message_after_it() -> None:
 
 
 @pytest.mark.behaviour("AC-06")
-def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_after_it() -> None:
+def test_a_command_and_later_messages_do_not_join_a_running_turn() -> None:
     one, command, two = row("one", 2), row("/compact", 4), row("two", 6)
     assert follow_ups([one, command, two], {}) == (one,)
     assert follow_ups([command, two], {}) == ()
@@ -140,7 +142,7 @@ def test_a_command_joins_no_turn_that_is_running_and_neither_does_what_comes_aft
         ("", None, "Done."),
     ],
 )
-def test_a_person_is_told_what_became_of_a_command(text: str, compacted: dict[str, object] | None, words: str) -> None:
+def test_a_person_is_told_the_result_of_a_command(text: str, compacted: dict[str, object] | None, words: str) -> None:
     assert command_reply(text, compacted) == words
 
 
@@ -156,7 +158,7 @@ async def test_without_a_model_there_is_nothing_to_compact(tmp_path: Path, provi
 
 
 @pytest.mark.behaviour("AC-06", "RU-08")
-async def test_a_command_that_failed_is_run_again_as_a_command(tmp_path: Path) -> None:
+async def test_a_failed_command_is_retried_as_a_command(tmp_path: Path) -> None:
     host = SessionHost(tmp_path / "session")
     host.write_script({"match": "compact", "attempt": 1, "actions": [{"error": "overloaded"}]})
     host.insert(make_chat_message("c1", "/compact"))
@@ -168,7 +170,7 @@ async def test_a_command_that_failed_is_run_again_as_a_command(tmp_path: Path) -
 
 
 @pytest.mark.behaviour("AC-06")
-async def test_nothing_joins_a_command_that_is_running(tmp_path: Path) -> None:
+async def test_no_message_joins_a_running_command(tmp_path: Path) -> None:
     host = SessionHost(tmp_path / "session")
     host.write_script({"match": "compact", "actions": [{"until_file": "go"}, {"answer": "done"}]})
     host.insert(make_chat_message("c1", "/compact"))

@@ -1,4 +1,4 @@
-"""Rows for the runner itself: /stop and /clear, in the middle of a turn and between turns; rows for a fresh one."""
+"""Control messages: /stop and /clear, during a turn and between turns; wake messages."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def control(id: str, command: str) -> NewMessageIn:
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_ends_the_turn_completed_and_sends_nothing_of_it(tmp_path: Path) -> None:
+async def test_stop_completes_the_turn_and_sends_nothing_of_it(tmp_path: Path) -> None:
     host = SessionHost(tmp_path)
     host.write_script(WORKS)
     async with run_runner(host):
@@ -40,7 +40,7 @@ async def test_stop_ends_the_turn_completed_and_sends_nothing_of_it(tmp_path: Pa
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_sends_nothing_of_a_turn_that_had_answered_some_of_its_messages(tmp_path: Path) -> None:
+async def test_stop_sends_nothing_of_a_turn_that_had_answered_some_messages(tmp_path: Path) -> None:
     host = SessionHost(tmp_path)
     host.write_script(
         {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]}, {"match": "long", **HANGS}
@@ -58,7 +58,7 @@ async def test_stop_sends_nothing_of_a_turn_that_had_answered_some_of_its_messag
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_lets_nothing_more_out_while_the_provider_still_listens_to_nobody(tmp_path: Path) -> None:
+async def test_after_stop_nothing_is_sent_even_by_an_unresponsive_provider(tmp_path: Path) -> None:
     host = SessionHost(tmp_path)
     one, other = ({"tool": "send_message", "arguments": {"text": text}} for text in ("before", "after"))
     host.write_script({"match": "long", "actions": [one, {"deaf": True}, other]})
@@ -71,7 +71,7 @@ async def test_stop_lets_nothing_more_out_while_the_provider_still_listens_to_no
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_stop_keeps_the_conversation_and_clear_drops_it(tmp_path: Path) -> None:
+async def test_stop_keeps_the_conversation_and_clear_deletes_it(tmp_path: Path) -> None:
     host = SessionHost(tmp_path)
     host.write_script(REMEMBERS, RESUMES)
     async with run_runner(host):
@@ -84,12 +84,12 @@ async def test_stop_keeps_the_conversation_and_clear_drops_it(tmp_path: Path) ->
         host.insert(control("clear", CLEAR))
         await host.wait_for_acks("clear")
         host.write_message("m3", "resume")
-        await host.wait_for_acks("m3", status=AckStatus.FAILED)  # there is nothing to go on with
+        await host.wait_for_acks("m3", status=AckStatus.FAILED)  # there is no conversation to resume
     assert host.texts() == ["noted", "I know you"]
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_what_comes_with_a_stop_is_a_turn_of_its_own(tmp_path: Path) -> None:
+async def test_messages_written_with_a_stop_run_in_a_turn_of_their_own(tmp_path: Path) -> None:
     host = SessionHost(tmp_path)
     host.write_script(WORKS)
     async with run_runner(host):
@@ -101,7 +101,7 @@ async def test_what_comes_with_a_stop_is_a_turn_of_its_own(tmp_path: Path) -> No
 
 
 @pytest.mark.behaviour("SE-12")
-async def test_a_command_that_is_not_known_ends_no_turn_and_is_closed_after_it(tmp_path: Path) -> None:
+async def test_an_unknown_control_message_ends_no_turn_and_is_closed_after_it(tmp_path: Path) -> None:
     host = SessionHost(tmp_path)
     host.write_script({"match": "slow", "actions": [{"until_file": "go"}, {"answer": "done"}]})
     async with run_runner(host):
@@ -114,7 +114,7 @@ async def test_a_command_that_is_not_known_ends_no_turn_and_is_closed_after_it(t
 
 
 @pytest.mark.behaviour("SE-13")
-async def test_a_row_for_a_fresh_container_that_failed_is_tried_again_by_the_one_that_took_it(tmp_path: Path) -> None:
+async def test_a_failed_wake_message_is_retried_by_the_container_that_claimed_it(tmp_path: Path) -> None:
     path = tmp_path / "inbound.db"
     with inbound_transaction(path, durable=False) as box:
         box.insert(make_chat_message("w1", "hello", on_wake=True))

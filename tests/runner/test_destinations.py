@@ -1,4 +1,4 @@
-"""Whom a name reaches when one session serves several chats."""
+"""Which chat a destination name means when one session serves several chats."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def _row(seq: int, chat: ChatId) -> MessageIn:
 
 
 @pytest.mark.behaviour("RU-07")
-def test_a_name_that_somebody_wrote_from_means_an_answer_to_them_thread_included() -> None:
+def test_a_destination_that_somebody_wrote_from_means_a_reply_to_them_in_their_thread() -> None:
     turn = [_row(2, OFFICE), _row(4, HOME), _row(6, OFFICE)]
     origin = ReplyContext(turn, turn_messages=turn)
     assert resolve_address("office", None, book=BOOK, reply_context=origin) == Address(in_reply_to="m6")
     assert resolve_address("home", None, book=BOOK, reply_context=origin) == Address(in_reply_to="m4")
 
 
-def test_a_name_that_nobody_wrote_from_is_left_to_the_host() -> None:
+def test_a_destination_that_nobody_wrote_from_is_left_to_the_host() -> None:
     turn = [_row(2, OFFICE)]
     assert resolve_address("home", None, book=BOOK, reply_context=ReplyContext(turn, turn_messages=turn)) == Address(
         destination="home"
@@ -55,7 +55,7 @@ def test_a_name_that_nobody_wrote_from_is_left_to_the_host() -> None:
 
 
 @pytest.mark.behaviour("RU-01")
-def test_the_agent_is_told_which_chat_a_message_came_from() -> None:
+def test_the_agent_is_told_the_chat_of_a_message() -> None:
     assert [BOOK.name_of_origin(_row(2, chat)) for chat in (OFFICE, HOME, ChatId("x", "y", "z"))] == [
         "office",
         "home",

@@ -28,7 +28,7 @@ def host(tmp_path: Path) -> SessionHost:
 
 
 def state(host: SessionHost, key: str) -> str | None:
-    """What is in session_state, once the runner has ended."""
+    """The content of session_state, once the runner has ended."""
     writer = OutboundWriter(host.layout.outbound_db, container_id="test", durable=False)
     try:
         return writer.state(key)
@@ -36,7 +36,7 @@ def state(host: SessionHost, key: str) -> str | None:
         writer.close()
 
 
-async def test_a_message_is_answered_where_it_came_from(host: SessionHost) -> None:
+async def test_a_message_is_answered_in_its_chat(host: SessionHost) -> None:
     host.write_message("m1", "hi")
     async with run_runner(host):
         await host.wait_for_acks("m1")
@@ -45,7 +45,7 @@ async def test_a_message_is_answered_where_it_came_from(host: SessionHost) -> No
 
 
 def deletion(id: str, of: str) -> NewMessageIn:
-    """What the host writes when a message is gone from the platform."""
+    """The row of the host when a message was deleted on the platform."""
     row = make_chat_message(id, "", trigger=False)
     assert row.origin is not None
     said = ChatIn(text="", sender="Ada", sender_id="u-Ada", event="deletion", refers_to=f"platform-{of}")
@@ -53,7 +53,7 @@ def deletion(id: str, of: str) -> NewMessageIn:
 
 
 @pytest.mark.behaviour("RT-14")
-async def test_a_message_that_its_author_deleted_is_closed_unread_and_what_came_with_it_is_answered(
+async def test_a_deleted_message_is_closed_unread_and_messages_with_it_are_answered(
     host: SessionHost,
 ) -> None:
     host.insert(make_chat_message("m1", "oops"), deletion("d1", "m1"), make_chat_message("m2", "hi"))
@@ -63,28 +63,28 @@ async def test_a_message_that_its_author_deleted_is_closed_unread_and_what_came_
 
 
 @pytest.mark.behaviour("RT-14")
-async def test_where_all_that_waits_was_deleted_there_is_no_turn(host: SessionHost) -> None:
+async def test_when_all_waiting_messages_were_deleted_no_turn_runs(host: SessionHost) -> None:
     host.insert(make_chat_message("m1", "oops"), deletion("d1", "m1"))
     async with run_runner(host):
         await host.wait_for_acks("m1", "d1")
     assert (host.texts(), host.turns()) == ([], [])
 
 
-async def test_a_ring_is_heard_long_before_the_next_poll(host: SessionHost) -> None:
+async def test_a_fifo_signal_is_noticed_long_before_the_next_poll(host: SessionHost) -> None:
     async with run_runner(host, host.settings(poll_interval_s=3600)):
         for number in range(3):
             host.write_message(f"m{number}", "hi")
             await host.wait_for_acks(f"m{number}")
 
 
-async def test_without_a_bell_polling_does_it(tmp_path: Path) -> None:
+async def test_without_a_fifo_the_runner_polls(tmp_path: Path) -> None:
     host = SessionHost(tmp_path / "session", fifo=False)
     async with run_runner(host, host.settings(poll_interval_s=0.02)):
         host.write_message("m1", "hi")
         await host.wait_for_acks("m1")
 
 
-async def test_a_message_is_taken_when_it_falls_due(host: SessionHost) -> None:
+async def test_a_message_is_claimed_when_it_becomes_due(host: SessionHost) -> None:
     due = datetime.now(UTC) + timedelta(seconds=0.2)
     host.insert(make_chat_message("m1", "later", process_after=due))
     async with run_runner(host, host.settings(poll_interval_s=3600)):
@@ -92,10 +92,10 @@ async def test_a_message_is_taken_when_it_falls_due(host: SessionHost) -> None:
     assert ack.changed_at >= due
 
 
-async def test_what_falls_due_while_the_file_cannot_be_read_is_found_later_and_meanwhile_nobody_spins(
+async def test_a_message_due_while_the_file_is_unreadable_is_found_later_without_busy_waiting(
     host: SessionHost,
 ) -> None:
-    """The host was killed in the middle of a commit, say: nothing is to be read before the next one is there."""
+    """As when the host was killed in the middle of a commit: nothing can be read before the next one."""
     now = datetime.now(UTC)
     host.insert(make_chat_message("m1", "later", process_after=now + timedelta(hours=1)))
     later = now + timedelta(hours=2)
@@ -112,7 +112,7 @@ async def test_what_falls_due_while_the_file_cannot_be_read_is_found_later_and_m
     assert news.batch is not None
 
 
-async def test_what_falls_due_while_the_file_is_gone_makes_nobody_spin_and_is_found_when_it_is_back(
+async def test_a_message_due_while_the_file_is_missing_is_found_later_without_busy_waiting(
     host: SessionHost,
 ) -> None:
     now = datetime.now(UTC)
@@ -129,7 +129,7 @@ async def test_what_falls_due_while_the_file_is_gone_makes_nobody_spin_and_is_fo
     assert news.batch is not None
 
 
-async def test_context_is_taken_with_the_message_that_wakes(host: SessionHost) -> None:
+async def test_context_is_claimed_with_the_message_that_triggers(host: SessionHost) -> None:
     host.insert(make_chat_message("c1", "chatter", trigger=False))
     async with run_runner(host):
         host.write_message("m1", "hi")
@@ -138,7 +138,7 @@ async def test_context_is_taken_with_the_message_that_wakes(host: SessionHost) -
     assert host.turns()[0].message_ids == ("c1", "m1")
 
 
-async def test_a_wake_note_is_seen_by_a_fresh_container_only(host: SessionHost) -> None:
+async def test_a_wake_message_is_read_only_by_a_fresh_container(host: SessionHost) -> None:
     host.insert(make_chat_message("w1", "you were restarted", on_wake=True))
     async with run_runner(host):
         await host.wait_for_acks("w1")
@@ -149,7 +149,7 @@ async def test_a_wake_note_is_seen_by_a_fresh_container_only(host: SessionHost) 
 
 
 @pytest.mark.behaviour("RU-02", "RU-03")
-async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host: SessionHost) -> None:
+async def test_messages_during_a_turn_join_it_and_are_closed_with_it(host: SessionHost) -> None:
     host.write_script({"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]})
     host.write_message("m1", "wait")
     async with run_runner(host):
@@ -169,7 +169,7 @@ async def test_messages_that_arrive_during_a_turn_join_it_and_close_with_it(host
 
 @pytest.mark.behaviour("RU-04")
 @pytest.mark.parametrize("error_class", list(ErrorClass))
-async def test_a_failed_turn_is_never_completed_and_has_words(host: SessionHost, error_class: ErrorClass) -> None:
+async def test_a_failed_turn_is_never_completed_and_has_a_sentence(host: SessionHost, error_class: ErrorClass) -> None:
     host.write_script({"match": "", "actions": [{"answer": "half"}, {"error": error_class, "retry_in_s": 60}]})
     host.write_message("m1", "hi")
     async with run_runner(host):
@@ -183,8 +183,8 @@ async def test_a_failed_turn_is_never_completed_and_has_words(host: SessionHost,
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_turn_that_fails_after_it_has_answered_sends_nothing_of_it(host: SessionHost) -> None:
-    """All of it is tried again, so what it had said so far would be said twice."""
+async def test_a_turn_that_fails_after_an_answer_sends_nothing_of_it(host: SessionHost) -> None:
+    """All of it is retried, so its messages would be sent twice."""
     host.write_script(
         {"match": "^wait", "actions": [{"until_file": "go"}, {"answer": "done"}]},
         {"match": "^and", "attempt": 1, "actions": [{"error": "overloaded"}]},
@@ -203,7 +203,7 @@ async def test_a_turn_that_fails_after_it_has_answered_sends_nothing_of_it(host:
 
 
 @pytest.mark.behaviour("RU-04")
-async def test_a_provider_that_breaks_is_a_transient_failure(host: SessionHost) -> None:
+async def test_a_provider_that_raises_is_a_transient_failure(host: SessionHost) -> None:
     (host.layout.agent_dir / "script.json").write_text("no json")
     host.write_message("m1", "hi")
     async with run_runner(host):
@@ -214,7 +214,7 @@ async def test_a_provider_that_breaks_is_a_transient_failure(host: SessionHost) 
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")
-async def test_a_retry_keeps_its_batch_and_sends_nothing_twice(host: SessionHost) -> None:
+async def test_a_retry_keeps_its_batch_and_repeats_no_message(host: SessionHost) -> None:
     say = {"tool": "send_message", "arguments": {"text": "working on {text}"}}
     host.write_script(
         {"match": "first", "attempt": 1, "actions": [say, {"error": "overloaded"}]},
@@ -226,7 +226,7 @@ async def test_a_retry_keeps_its_batch_and_sends_nothing_twice(host: SessionHost
         assert host.texts() == ["working on first"]
         host.retry(*acks.values(), extra_message=make_chat_message("m3", "third"))
         await host.wait_for_acks("m1", "m2", "m3")
-    # The second "working on first" of attempt 2 is new: the first attempt said it once only.
+    # The second "working on first" of attempt 2 is new: the first attempt sent it only once.
     assert host.texts() == ["working on first", "working on first", "done", "echo: second", "echo: third"]
     first, second = host.turns()
     assert (first.attempt, first.message_ids[:2], second.attempt) == (2, ("m1", "m2"), 1)
@@ -243,7 +243,7 @@ async def test_equal_answers_to_two_people_are_two_messages(host: SessionHost) -
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_only_what_is_addressed_reaches_people(tmp_path: Path) -> None:
+async def test_only_addressed_text_is_sent(tmp_path: Path) -> None:
     host = SessionHost(tmp_path / "session", destinations=(HOME, OFFICE))
     text = '<internal>hm</internal><message to="home">one</message><message to="office">two</message>'
     host.write_script({"match": "", "actions": [{"narration": "thinking"}, {"text": text}]})
@@ -255,7 +255,7 @@ async def test_only_what_is_addressed_reaches_people(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("RU-06")
-async def test_bare_text_goes_to_the_only_destination_and_narration_does_not(host: SessionHost) -> None:
+async def test_unaddressed_text_goes_to_the_only_destination_and_narration_does_not(host: SessionHost) -> None:
     host.write_script({"match": "", "actions": [{"narration": "let me see"}, {"text": "here you are"}]})
     host.write_message("m1", "hi")
     async with run_runner(host):
@@ -263,7 +263,7 @@ async def test_bare_text_goes_to_the_only_destination_and_narration_does_not(hos
     assert host.texts() == ["here you are"]
 
 
-async def test_numbers_of_both_files_interleave(host: SessionHost) -> None:
+async def test_sequence_numbers_of_both_files_interleave(host: SessionHost) -> None:
     async with run_runner(host):
         for number in range(3):
             host.write_message(f"m{number}", "hi")
@@ -271,7 +271,7 @@ async def test_numbers_of_both_files_interleave(host: SessionHost) -> None:
     assert [row.seq for row in host.sent()] == [3, 5, 7]
 
 
-async def test_a_tool_that_cannot_do_it_says_so_and_the_turn_goes_on(host: SessionHost) -> None:
+async def test_a_failing_tool_reports_an_error_and_the_turn_continues(host: SessionHost) -> None:
     refused = {"tool": "send_message", "arguments": {"text": "hm", "to": "nobody"}}
     host.write_script({"match": "", "actions": [refused, {"tool": "no_such_tool"}, {"answer": "done"}]})
     host.write_message("m1", "hi")
@@ -281,7 +281,7 @@ async def test_a_tool_that_cannot_do_it_says_so_and_the_turn_goes_on(host: Sessi
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_the_conversation_is_saved_at_once_and_used_by_the_next_container(host: SessionHost) -> None:
+async def test_the_conversation_is_saved_at_once_and_resumed_by_the_next_container(host: SessionHost) -> None:
     host.write_script({"match": "first", "actions": [{"conversation": "abc"}, {"hang": True}]})
     host.write_message("m1", "first")
     async with run_runner(host):
@@ -296,7 +296,7 @@ async def test_the_conversation_is_saved_at_once_and_used_by_the_next_container(
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: SessionHost) -> None:
+async def test_a_stale_conversation_is_dropped_and_the_turn_restarted(host: SessionHost) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
     writer.set_state("conversation:scripted", "stale")
     writer.close()
@@ -310,7 +310,7 @@ async def test_a_stale_conversation_is_dropped_and_the_turn_tried_afresh(host: S
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_turn_that_loses_its_conversation_after_it_said_something_does_not_say_it_again(
+async def test_a_turn_that_loses_its_conversation_does_not_repeat_sent_messages(
     host: SessionHost,
 ) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
@@ -325,7 +325,7 @@ async def test_a_turn_that_loses_its_conversation_after_it_said_something_does_n
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_what_was_answered_in_a_conversation_that_was_lost_is_not_sent_beside_the_new_answer(
+async def test_an_answer_from_a_lost_conversation_is_not_sent_beside_the_new_one(
     host: SessionHost,
 ) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
@@ -348,7 +348,7 @@ async def test_what_was_answered_in_a_conversation_that_was_lost_is_not_sent_bes
 
 
 @pytest.mark.behaviour("RU-05")
-async def test_another_provider_s_conversation_is_left_alone(host: SessionHost) -> None:
+async def test_the_conversation_of_another_provider_is_left_alone(host: SessionHost) -> None:
     writer = OutboundWriter(host.layout.outbound_db, container_id="old", durable=False)
     writer.set_state("conversation:claude", "theirs")
     writer.close()
@@ -362,7 +362,7 @@ async def test_another_provider_s_conversation_is_left_alone(host: SessionHost) 
     assert host.texts() == ["hello"]
 
 
-async def test_a_stop_in_the_middle_gives_the_turn_back(host: SessionHost) -> None:
+async def test_a_stop_signal_during_a_turn_releases_it(host: SessionHost) -> None:
     host.write_script({"match": "", "actions": [{"answer": "half"}, {"hang": True}]})
     host.write_message("m1", "hi")
     async with run_runner(host):
@@ -371,7 +371,7 @@ async def test_a_stop_in_the_middle_gives_the_turn_back(host: SessionHost) -> No
     assert host.sent() == []
 
 
-async def test_a_long_turn_shows_what_it_is_doing_until_it_is_over(host: SessionHost) -> None:
+async def test_a_long_turn_reports_its_activity_until_it_ends(host: SessionHost) -> None:
     host.write_script({"match": "slow", "actions": [{"until_file": "go"}]})
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
         host.write_message("m1", "slow")
@@ -381,7 +381,7 @@ async def test_a_long_turn_shows_what_it_is_doing_until_it_is_over(host: Session
         await wait_until(lambda: not host.progress())
 
 
-async def test_rows_for_the_runner_are_closed_and_never_shown(host: SessionHost) -> None:
+async def test_control_messages_are_closed_and_never_shown(host: SessionHost) -> None:
     content = encode(ControlIn(command="dance"))
     host.insert(NewMessageIn(id="k1", kind=InKind.CONTROL, timestamp=datetime.now(UTC), content=content))
     async with run_runner(host):
@@ -389,7 +389,7 @@ async def test_rows_for_the_runner_are_closed_and_never_shown(host: SessionHost)
     assert host.sent() == []
 
 
-async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: SessionHost) -> None:
+async def test_rows_that_the_host_has_processed_are_pruned_when_idle(host: SessionHost) -> None:
     host.write_message("m1", "hi")
     async with run_runner(host, host.settings(poll_interval_s=0.02)):
         ack = (await host.wait_for_acks("m1"))["m1"]
@@ -406,7 +406,7 @@ async def test_what_the_host_has_taken_over_is_pruned_when_idle(host: SessionHos
     assert [row.seq for row in host.sent()] == [5]
 
 
-async def test_a_runner_that_is_never_idle_prunes_all_the_same(host: SessionHost) -> None:
+async def test_a_runner_that_is_never_idle_still_prunes(host: SessionHost) -> None:
     async with run_runner(host, host.settings(poll_interval_s=60.0)):
         host.write_message("m1", "hi")
         await host.wait_for_acks("m1")
@@ -417,7 +417,7 @@ async def test_a_runner_that_is_never_idle_prunes_all_the_same(host: SessionHost
         await host.wait_for(lambda outbound: all(ack.message_id != "m1" for ack in outbound.acks_after(0)) or None)
 
 
-async def test_a_deleted_session_ends_its_runner(host: SessionHost) -> None:
+async def test_a_deleted_session_folder_ends_its_runner(host: SessionHost) -> None:
     async with run_runner(
         host, host.settings(poll_interval_s=0.02), timeouts=IdleTimeouts(session_missing_s=0.1)
     ) as life:
@@ -428,7 +428,7 @@ async def test_a_deleted_session_ends_its_runner(host: SessionHost) -> None:
             assert await asyncio.shield(life) == 0
 
 
-async def test_the_demo_explains_itself_sends_a_file_and_asks(host: SessionHost) -> None:
+async def test_the_demo_provider_explains_itself_sends_a_file_and_asks(host: SessionHost) -> None:
     async with run_runner(host, host.settings("demo")):
         for number, text in enumerate(["hello", "send a file", "ask me"]):
             host.write_message(f"m{number}", text)
@@ -444,7 +444,7 @@ async def test_the_demo_explains_itself_sends_a_file_and_asks(host: SessionHost)
     assert host.texts()[1:] == ["You chose Green.", "You said: 2"]
 
 
-async def test_an_idle_runner_does_not_spin(host: SessionHost) -> None:
+async def test_an_idle_runner_does_not_busy_wait(host: SessionHost) -> None:
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
         host.write_message("m1", "hi")
         await host.wait_for_acks("m1")
@@ -455,7 +455,7 @@ async def test_an_idle_runner_does_not_spin(host: SessionHost) -> None:
 
 
 @pytest.mark.behaviour("SE-06")
-async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_is_in_flight(host: SessionHost) -> None:
+async def test_a_running_tool_reports_its_timeout_and_whether_it_waits_for_a_person(host: SessionHost) -> None:
     asking = {"tool": "react", "until_file": "reacted", "timeout_s": 600, "for_person": True}
     host.write_script({"match": "slow", "actions": [asking, {"until_file": "go"}]})
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
@@ -470,7 +470,7 @@ async def test_a_tool_says_how_long_it_may_take_and_whom_it_waits_for_while_it_i
 
 
 @pytest.mark.behaviour("SE-06", "RU-04")
-async def test_until_when_the_model_is_limited_can_be_seen_between_turns(host: SessionHost) -> None:
+async def test_the_end_of_a_rate_limit_is_reported_between_turns(host: SessionHost) -> None:
     host.write_script({"match": "", "attempt": 1, "actions": [{"error": "rate_limited", "retry_in_s": 60}]})
     host.write_message("m1", "hi")
     async with run_runner(host, host.settings(poll_interval_s=0.05)):

@@ -1,4 +1,4 @@
-"""One memory an agent: two conversations of it, the real command line in each, a stand-in of the model."""
+"""One memory for each agent: two conversations of it, the real claude program in each, a stub of the model."""
 
 from __future__ import annotations
 
@@ -34,13 +34,13 @@ async def two(api: StubMessagesApi, tmp_path: Path) -> AsyncIterator[tuple[Sessi
         yield first, second
 
 
-def told(asked: RecordedRequest) -> str:
-    """All that the model was sent."""
+def request_text(asked: RecordedRequest) -> str:
+    """The whole request to the model."""
     return json.dumps(asked.body)
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_what_is_noted_in_one_chat_is_known_in_every_other_of_the_agent(
+async def test_a_note_made_in_one_chat_is_known_in_every_chat_of_the_agent(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, second = two
@@ -51,13 +51,13 @@ async def test_what_is_noted_in_one_chat_is_known_in_every_other_of_the_agent(
     second.write_message("m2", "what tea do I take?")
     async with run_runner(second, claude(second)):
         await second.wait_for_acks("m2")
-    assert "Ada takes it green" in told(api.messages[-1])
-    assert str(memory_of(second)) in told(api.messages[-1])
+    assert "Ada takes it green" in request_text(api.messages[-1])
+    assert str(memory_of(second)) in request_text(api.messages[-1])
     assert list(first.layout.state_dir.rglob("MEMORY.md")) == []
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_a_conversation_that_goes_on_knows_what_another_noted_while_it_rested(
+async def test_a_resumed_conversation_knows_notes_made_meanwhile_by_another(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
@@ -69,14 +69,14 @@ async def test_a_conversation_that_goes_on_knows_what_another_noted_while_it_res
     first.write_message("m2", "what tea do I take?")
     async with run_runner(first, claude(first, "lease-2")):
         await first.wait_for_acks("m2")
-    assert "Ada takes it green" in told(api.messages[-1])
+    assert "Ada takes it green" in request_text(api.messages[-1])
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_a_conversation_does_not_write_over_what_another_has_noted_since_it_looked(
+async def test_a_conversation_does_not_overwrite_newer_notes_of_another(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
-    """By the command line's own care: each chat's change is made to the file as it is then, or refused."""
+    """Claude Code itself ensures it: a change is made to the current file, or refused."""
     first, _ = two
     note = memory_of(first) / "tea.md"
     memory_of(first).mkdir()
@@ -94,7 +94,7 @@ async def test_a_conversation_does_not_write_over_what_another_has_noted_since_i
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_what_the_agent_writes_into_its_own_settings_moves_no_memory_and_gives_no_tool_back(
+async def test_an_agents_own_settings_file_moves_no_memory_and_enables_no_tool(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
@@ -106,23 +106,25 @@ async def test_what_the_agent_writes_into_its_own_settings_moves_no_memory_and_g
     first.write_message("m1", "hello")
     async with run_runner(first, claude(first)):
         await first.wait_for_acks("m1")
-    assert str(memory_of(first)) in told(api.messages[-1])
-    assert str(first.layout.state_dir / "mine") not in told(api.messages[-1])
+    assert str(memory_of(first)) in request_text(api.messages[-1])
+    assert str(first.layout.state_dir / "mine") not in request_text(api.messages[-1])
     assert "WebFetch" not in api.messages[-1].tool_names
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_without_tools_no_memory_is_spoken_of(two: tuple[SessionHost, SessionHost], api: StubMessagesApi) -> None:
+async def test_without_tools_the_prompt_does_not_mention_memory(
+    two: tuple[SessionHost, SessionHost], api: StubMessagesApi
+) -> None:
     """Nothing could be written there."""
     first, _ = two
     first.write_message("m1", "hello")
     async with run_runner(first, replace(claude(first), tools="none")):
         await first.wait_for_acks("m1")
-    assert "persistent file-based memory" not in told(api.messages[-1])
+    assert "persistent file-based memory" not in request_text(api.messages[-1])
 
 
 @pytest.mark.behaviour("RU-14")
-async def test_what_a_conversation_of_an_earlier_version_kept_for_itself_is_moved_to_the_agent(
+async def test_notes_of_an_earlier_versions_conversation_are_moved_to_the_agent(
     two: tuple[SessionHost, SessionHost], api: StubMessagesApi
 ) -> None:
     first, _ = two
@@ -133,13 +135,13 @@ async def test_what_a_conversation_of_an_earlier_version_kept_for_itself_is_move
     first.write_message("m1", "what tea do I take?")
     async with run_runner(first, claude(first)):
         await first.wait_for_acks("m1")
-    assert "Ada takes it green" in told(api.messages[-1])
+    assert "Ada takes it green" in request_text(api.messages[-1])
     assert (memory_of(first) / "tea.md").read_text() == "green"
     assert not old.exists()
 
 
 @pytest.mark.behaviour("RU-14")
-def test_notes_of_several_conversations_are_all_kept_and_found_and_moving_again_changes_nothing(tmp_path: Path) -> None:
+def test_notes_of_several_conversations_are_merged_once(tmp_path: Path) -> None:
     memory = tmp_path / "memory"
     for name, drink in (("one", "green"), ("two", "black")):
         old = tmp_path / name / "projects" / "p" / "memory"

@@ -1,4 +1,4 @@
-"""What of its files an agent may send: plain ones in folders of its own, whatever links say."""
+"""Which of its files an agent may send: plain ones in its own folders, whatever symlinks say."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def mine(tmp_path: Path) -> Path:
 
 
 @pytest.mark.parametrize("path", ["a.txt", "./a.txt", "link"])
-def test_a_file_of_ones_own_is_read_through_links_that_stay_inside(mine: Path, path: str) -> None:
+def test_an_own_file_is_read_through_symlinks_that_stay_inside(mine: Path, path: str) -> None:
     (mine / "link").symlink_to("a.txt")
     assert own_files.read_file(path, roots=[mine]) == b"mine"
     assert own_files.read_file(str(mine / path), roots=[mine]) == b"mine"
@@ -31,7 +31,7 @@ def test_a_file_of_ones_own_is_read_through_links_that_stay_inside(mine: Path, p
 
 
 @pytest.mark.parametrize("path", ["../outside/secret", "file", "folder/secret"])
-def test_nothing_leads_out(mine: Path, path: str) -> None:
+def test_no_path_leads_outside_the_allowed_folders(mine: Path, path: str) -> None:
     (mine / "file").symlink_to("../outside/secret")
     (mine / "folder").symlink_to(mine.parent / "outside")
     with pytest.raises(UnreadableFile, match="neither in your folder nor in /tmp"):
@@ -53,7 +53,7 @@ def test_nothing_leads_out(mine: Path, path: str) -> None:
         (".", "neither in your folder"),
     ],
 )
-def test_what_is_no_file_that_can_be_sent_is_said_so(mine: Path, path: str, why: str) -> None:
+def test_a_file_that_cannot_be_sent_is_refused_with_the_reason(mine: Path, path: str, why: str) -> None:
     (mine / "folder").mkdir()
     os.mkfifo(mine / "pipe")
     (mine / "empty").touch()
@@ -63,8 +63,8 @@ def test_what_is_no_file_that_can_be_sent_is_said_so(mine: Path, path: str, why:
         own_files.read_file(path, roots=[mine], max_bytes=10)
 
 
-def test_a_link_that_is_put_there_meanwhile_is_not_followed(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_symlink_swapped_in_is_not_followed(mine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (mine / "folder").symlink_to(mine.parent / "outside")
-    monkeypatch.setattr(own_files, "_real_path", lambda path: path)  # looked at before the link was made
+    monkeypatch.setattr(own_files, "_real_path", lambda path: path)  # checked before the link was made
     with pytest.raises(UnreadableFile, match="cannot be read"):
         own_files.read_file("folder/secret", roots=[mine.parent / "real"])

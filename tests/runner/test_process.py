@@ -1,4 +1,4 @@
-"""The runner as a process of its own: how it begins, how it ends, and what a SIGKILL leaves."""
+"""The runner as a process: its start, its end, and the state after a SIGKILL."""
 
 import asyncio
 import random
@@ -26,7 +26,7 @@ def host(tmp_path: Path) -> SessionHost:
     return SessionHost(tmp_path / "session")
 
 
-async def test_a_signal_ends_it_in_order(host: SessionHost) -> None:
+async def test_a_signal_stops_the_runner_in_order(host: SessionHost) -> None:
     host.write_message("m1", "hi")
     process = await host.start_runner()
     await host.wait_for_acks("m1")
@@ -51,7 +51,9 @@ async def test_a_second_runner_of_a_session_is_refused(host: SessionHost) -> Non
 @pytest.mark.parametrize(
     ("version", "words"), [(2, "build the agent's image anew"), (0, "update nanohost on the host")]
 )
-async def test_another_version_of_the_mailbox_stops_it_with_words(host: SessionHost, version: int, words: str) -> None:
+async def test_an_unsupported_mailbox_version_stops_the_runner_with_a_message(
+    host: SessionHost, version: int, words: str
+) -> None:
     _stamp(host.layout.inbound_db, version)
     code, printed = await wait_for_exit(await host.start_runner())
     assert code == 78
@@ -66,13 +68,13 @@ def _stamp(path: Path, version: int) -> None:
     connection.close()
 
 
-async def test_wrong_settings_are_said_in_one_line(host: SessionHost) -> None:
+async def test_invalid_settings_are_reported_in_one_line(host: SessionHost) -> None:
     code, printed = await wait_for_exit(await host.start_runner(NANOHOST_PROVIDER="oracle"))
     assert code == 64
     assert "claude, demo, scripted" in printed
 
 
-async def test_it_leaves_when_its_host_has_vanished(host: SessionHost) -> None:
+async def test_the_runner_exits_when_its_host_has_vanished(host: SessionHost) -> None:
     code, printed = await wait_for_exit(
         await host.start_runner(NANOHOST_IDLE_EXIT_S="0.05", NANOHOST_POLL_INTERVAL_S="0.05")
     )
@@ -80,7 +82,7 @@ async def test_it_leaves_when_its_host_has_vanished(host: SessionHost) -> None:
 
 
 @pytest.mark.behaviour("RU-08", "RU-09")
-async def test_a_container_that_crashes_leaves_a_claim_that_the_next_one_does_not_inherit(host: SessionHost) -> None:
+async def test_a_claim_of_a_crashed_container_is_not_inherited_by_the_next(host: SessionHost) -> None:
     say: dict[str, object] = {"tool": "send_message", "arguments": {"text": "working"}}
     host.write_script(
         {"match": "", "attempt": 1, "actions": [say, {"crash": True}]}, _rule("", [say, {"answer": "done"}])
@@ -102,7 +104,7 @@ def _rule(match: str, actions: Sequence[Mapping[str, object]]) -> dict[str, obje
     return {"match": match, "actions": actions}
 
 
-async def test_nothing_heavy_is_imported_before_it_looks_for_work(host: SessionHost) -> None:
+async def test_no_heavy_module_is_imported_before_the_first_poll(host: SessionHost) -> None:
     code = "import agent_runner.__main__, sys; print(*sys.modules)"
     process = await asyncio.create_subprocess_exec(
         *[sys.executable, "-c", code], env=host.environment(), stdout=asyncio.subprocess.PIPE
@@ -114,8 +116,8 @@ async def test_nothing_heavy_is_imported_before_it_looks_for_work(host: SessionH
 
 @pytest.mark.behaviour("RU-08")
 @pytest.mark.parametrize("seed", range(3))
-async def test_kills_at_random_moments_lose_nothing_and_say_nothing_twice(host: SessionHost, seed: int) -> None:
-    """Every message is answered once and its tool message said once, however often the runner dies on the way."""
+async def test_kills_at_random_moments_lose_no_message_and_repeat_none(host: SessionHost, seed: int) -> None:
+    """Every message is answered once and its tool message sent once, however often the runner dies."""
     say: dict[str, object] = {"tool": "send_message", "arguments": {"text": "saw {text}"}}
     host.write_script(_rule("", [say, {"sleep_s": 0.001}, {"answer": "did {text}"}]))
     chance = random.Random(seed)
@@ -138,7 +140,7 @@ async def test_kills_at_random_moments_lose_nothing_and_say_nothing_twice(host: 
 
 
 async def _until_all_done(host: SessionHost, ids: list[str]) -> None:
-    """Play the keeper: allow again what a dead container left."""
+    """Act as the container manager: retry claims of a dead container."""
     async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
         while True:
             found = await host.wait_for(lambda outbound: outbound.acks_after(0) or None)
@@ -150,14 +152,14 @@ async def _until_all_done(host: SessionHost, ids: list[str]) -> None:
 
 
 def _allow_again(host: SessionHost, *statuses: AckStatus) -> None:
-    """What the keeper does with the claims of a container that died. A file that is half written is no news yet."""
+    """Retry the claims of a dead container. A half-written file reads as unchanged."""
     with suppress(FileNotReady, FileLocked):
         for ack in host.acks().values():
             if ack.status in (statuses or (AckStatus.PROCESSING, AckStatus.ABANDONED)):
                 host.retry(ack)
 
 
-async def test_the_heart_beats_while_a_turn_hangs(host: SessionHost) -> None:
+async def test_the_heartbeat_continues_while_a_turn_hangs(host: SessionHost) -> None:
     host.write_script(_rule("", [{"hang": True}]))
     host.write_message("m1", "hi")
     process = await host.start_runner()

@@ -1,4 +1,4 @@
-"""ask_user_question with real files: who waits, what ends the waiting, what becomes of an answer that comes late."""
+"""ask_user_question with real files: what waits, what ends the wait, and late answers."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def host(tmp_path: Path) -> SessionHost:
 
 
 def answer(id: str, question: str, text: str = "Red") -> NewMessageIn:
-    """What the host makes of a press, or of an answer that somebody typed."""
+    """The row of the host for a press, or for a typed answer."""
     said = ChatIn(text=text, sender="Bo", sender_id="u-Bo", answers=question)
     row = make_chat_message(id, "")
     return NewMessageIn(id=id, kind=InKind.CHAT, timestamp=row.timestamp, content=encode(said), origin=row.origin)
@@ -51,7 +51,7 @@ def other(id: str, kind: InKind, payload: SystemIn | TaskIn | ControlIn) -> NewM
     return NewMessageIn(id=id, kind=kind, timestamp=datetime.now(UTC), content=encode(payload))
 
 
-async def asked(host: SessionHost) -> MessageOut:
+async def wait_for_question(host: SessionHost) -> MessageOut:
     """Wait for the question."""
 
     def look(outbound: OutboundReader) -> MessageOut | None:
@@ -61,8 +61,8 @@ async def asked(host: SessionHost) -> MessageOut:
     return await host.wait_for(look)
 
 
-def tell(host: SessionHost, message: MessageOut, status: str) -> None:
-    """The host says what became of a message of the agent's."""
+def write_delivery_result(host: SessionHost, message: MessageOut, status: str) -> None:
+    """Write the delivery result of a message of the agent."""
     outcome = DeliveryResult(out_id=message.id, status=status, platform_message_ids=(), changed_at=datetime.now(UTC))
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.record_delivery_results([outcome])
@@ -89,11 +89,11 @@ def questions(host: SessionHost) -> int:
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_answer_goes_to_the_call_and_closes_with_its_turn(host: SessionHost) -> None:
+async def test_the_answer_is_returned_to_the_call_and_closed_with_its_turn(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS, {"until_file": "go"}]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        host.insert(answer("a1", (await asked(host)).id))
+        host.insert(answer("a1", (await wait_for_question(host)).id))
         before = await host.wait_for_acks("a1", status=AckStatus.PROCESSING)
         (host.layout.agent_dir / "go").touch()
         acks = await host.wait_for_acks("m1", "a1")
@@ -104,13 +104,14 @@ async def test_the_answer_goes_to_the_call_and_closes_with_its_turn(host: Sessio
     assert [row.in_reply_to for row in host.sent()] == ["m1", "m1"]
 
 
-async def test_an_answer_can_be_replied_to_and_changes_nothing_of_where_answers_go(host: SessionHost) -> None:
+async def test_an_answer_can_be_replied_to_and_does_not_change_the_reply_address(host: SessionHost) -> None:
     thanks = [{"tool": "send_message", "arguments": {"text": "noted", "re": number}} for number in (4, None)]
     host.write_script({"match": "ask", "actions": [ASKS, *thanks]})
     host.write_message("m1", "ask")
     async with run_runner(host):
         elsewhere = replace(
-            answer("a1", (await asked(host)).id), origin=make_chat_message("a1", "", platform_id="chat-2").origin
+            answer("a1", (await wait_for_question(host)).id),
+            origin=make_chat_message("a1", "", platform_id="chat-2").origin,
         )
         host.insert(elsewhere)
         await host.wait_for_acks("m1", "a1")
@@ -118,8 +119,8 @@ async def test_an_answer_can_be_replied_to_and_changes_nothing_of_where_answers_
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_nobody_waits_for_an_answer_in_a_turn_that_ended_while_the_question_was_written() -> None:
-    """A /stop came in between: the call would be open for an hour, and nothing would end it."""
+async def test_a_question_written_while_its_turn_ended_is_not_waited_for() -> None:
+    """A /stop came in between: otherwise the call would stay open for an hour."""
     questions = PendingQuestions()
     questions.close()
     async with asyncio.timeout(scaled_timeout(WAIT_TIMEOUT_S)):
@@ -128,12 +129,12 @@ async def test_nobody_waits_for_an_answer_in_a_turn_that_ended_while_the_questio
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_question_without_choices_is_answered_in_words(host: SessionHost) -> None:
+async def test_a_question_without_choices_is_answered_in_free_text(host: SessionHost) -> None:
     free = ASKS | {"arguments": {"question": "What is your name?"}}
     host.write_script({"match": "ask", "actions": [free]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(answer("a1", question.id, "Bo <the> First"))
         await host.wait_for_acks("m1", "a1")
     assert host.payloads()[0] == QuestionOut(text="What is your name?", options=())
@@ -141,11 +142,11 @@ async def test_a_question_without_choices_is_answered_in_words(host: SessionHost
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_the_first_answer_is_the_answer_and_a_second_one_is_a_message(host: SessionHost) -> None:
+async def test_the_first_answer_counts_and_a_second_is_a_message(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(answer("a1", question.id, "Red"), answer("a2", question.id, "Blue"))
         await host.wait_for_acks("m1", "a1", "a2")
     assert host.texts() == ['so: <answer from="Bo" id="4">Red</answer>', "echo: Blue"]
@@ -153,13 +154,13 @@ async def test_the_first_answer_is_the_answer_and_a_second_one_is_a_message(host
 
 @pytest.mark.behaviour("AP-09")
 @pytest.mark.parametrize("platform_id", ["chat-1", "chat-2"])
-async def test_a_message_that_comes_instead_is_not_kept_behind_the_question(
+async def test_a_message_that_comes_instead_of_an_answer_does_not_wait_behind_the_question(
     host: SessionHost, platform_id: str
 ) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(make_chat_message("m2", "never mind", platform_id=platform_id))
         await host.wait_for_acks("m1", "m2")
         host.insert(answer("a1", question.id))
@@ -170,11 +171,11 @@ async def test_a_message_that_comes_instead_is_not_kept_behind_the_question(
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_task_that_falls_due_ends_the_waiting_and_a_note_of_the_host_does_not(host: SessionHost) -> None:
+async def test_a_due_task_ends_the_wait_for_an_answer_and_a_system_message_does_not(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]}, {"match": "note", "actions": []})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        await asked(host)
+        await wait_for_question(host)
         host.insert(other("s1", InKind.SYSTEM, SystemIn(text="a note")))
         await host.wait_for_acks("s1", status=AckStatus.PROCESSING)
         assert host.texts() == []
@@ -185,25 +186,25 @@ async def test_a_task_that_falls_due_ends_the_waiting_and_a_note_of_the_host_doe
 
 @pytest.mark.behaviour("AP-09", "DL-16")
 @pytest.mark.parametrize("status", ["dead", "dropped"])
-async def test_a_question_that_reaches_nobody_is_waited_for_no_longer(host: SessionHost, status: str) -> None:
+async def test_an_undelivered_question_is_no_longer_waited_for(host: SessionHost, status: str) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
-        question = await asked(host)
-        tell(host, question, "sent")
+        question = await wait_for_question(host)
+        write_delivery_result(host, question, "sent")
         await wait_until(lambda: host.progress().get("waiting") == "person")
-        tell(host, question, status)
+        write_delivery_result(host, question, status)
         await host.wait_for_acks("m1")
     assert "The question did not arrive, so nobody will answer it." in host.texts()[0]
 
 
 @pytest.mark.behaviour("AP-09", "RU-08", "DL-16")
-async def test_a_turn_that_is_run_again_does_not_wait_for_a_question_that_reached_nobody(host: SessionHost) -> None:
+async def test_a_repeated_turn_does_not_wait_for_an_undelivered_question(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
-    tell(host, question, "dead")
+        question = await wait_for_question(host)
+    write_delivery_result(host, question, "dead")
     async with run_runner(host, host.settings(lease="lease-2")):
         host.retry((await host.wait_for_acks("m1", status=AckStatus.ABANDONED))["m1"])
         await host.wait_for_acks("m1")
@@ -212,14 +213,14 @@ async def test_a_turn_that_is_run_again_does_not_wait_for_a_question_that_reache
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_message_beside_it_that_reaches_nobody_ends_no_waiting(host: SessionHost) -> None:
+async def test_another_message_that_fails_does_not_end_the_wait_for_an_answer(host: SessionHost) -> None:
     says = {"tool": "send_message", "arguments": {"text": "one moment"}}
     host.write_script({"match": "ask", "actions": [says, ASKS]}, SILENT)
     host.write_message("m1", "ask")
     async with run_runner(host, host.settings(poll_interval_s=0.05)):
-        question = await asked(host)
-        tell(host, host.sent()[0], "dead")
-        tell(host, question, "unknown")
+        question = await wait_for_question(host)
+        write_delivery_result(host, host.sent()[0], "dead")
+        write_delivery_result(host, question, "unknown")
         await wait_until(lambda: host.progress().get("waiting") == "person")
         host.insert(answer("a1", question.id))
         await host.wait_for_acks("m1", "a1")
@@ -227,11 +228,11 @@ async def test_a_message_beside_it_that_reaches_nobody_ends_no_waiting(host: Ses
 
 
 @pytest.mark.behaviour("AP-09", "AC-06")
-async def test_a_command_of_the_command_line_is_not_kept_behind_a_question(host: SessionHost) -> None:
+async def test_a_claude_code_command_does_not_wait_behind_a_question(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        await asked(host)
+        await wait_for_question(host)
         host.write_message("c1", "/compact")
         await host.wait_for_acks("m1", "c1")
     assert "Something else came instead" in host.texts()[0]
@@ -239,11 +240,11 @@ async def test_a_command_of_the_command_line_is_not_kept_behind_a_question(host:
     assert [turn.message_ids for turn in host.turns()] == [("m1",), ("c1",)]
 
 
-async def test_context_alone_waits_for_a_message_and_does_not_end_the_waiting(host: SessionHost) -> None:
+async def test_context_alone_does_not_end_the_wait_for_an_answer(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(make_chat_message("c1", "chatter", trigger=False), answer("a1", question.id))
         await host.wait_for_acks("m1", "a1")
     assert "c1" not in host.acks()
@@ -251,11 +252,11 @@ async def test_context_alone_waits_for_a_message_and_does_not_end_the_waiting(ho
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_an_answer_after_the_call_gave_up_is_a_message_that_shows_what_it_answers(host: SessionHost) -> None:
+async def test_an_answer_after_the_calls_timeout_is_a_message_that_shows_its_question(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS_BRIEFLY]}, SHOWS)
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         await host.wait_for_acks("m1")
         host.insert(answer("a1", question.id))
         await host.wait_for_acks("a1")
@@ -266,13 +267,13 @@ async def test_an_answer_after_the_call_gave_up_is_a_message_that_shows_what_it_
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_an_answer_to_another_container_shows_what_it_answers_though_the_question_is_pruned(
+async def test_an_answer_to_another_container_shows_its_question_even_after_pruning(
     host: SessionHost,
 ) -> None:
     host.write_script({"match": "ask", "actions": [ASKS_BRIEFLY]}, SHOWS)
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         await host.wait_for_acks("m1")
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_meta({"out_cursor": str(BUSY_PRUNE_THRESHOLD + 9)})
@@ -285,7 +286,7 @@ async def test_an_answer_to_another_container_shows_what_it_answers_though_the_q
     assert f'about="{question.seq}" answers="Which colour?"' in host.texts()[-1]
 
 
-async def test_an_answer_to_a_question_that_nobody_knows_is_a_plain_message(host: SessionHost) -> None:
+async def test_an_answer_to_an_unknown_question_is_an_ordinary_message(host: SessionHost) -> None:
     host.write_script(SHOWS)
     said = ChatIn(text="Red", sender="Bo", sender_id="u-Bo", answers="long-gone")
     row = make_chat_message("a1", "")
@@ -299,11 +300,11 @@ async def test_an_answer_to_a_question_that_nobody_knows_is_a_plain_message(host
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_turn_that_is_run_again_finds_the_answer_that_came_meanwhile(host: SessionHost) -> None:
+async def test_a_repeated_turn_finds_the_answer_that_came_meanwhile(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]}, SILENT)
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
     host.retry(host.acks()["m1"], extra_message=answer("a1", question.id))
     async with run_runner(host, host.settings(lease="lease-2")):
         await host.wait_for_acks("m1", "a1")
@@ -313,7 +314,7 @@ async def test_a_turn_that_is_run_again_finds_the_answer_that_came_meanwhile(hos
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_turn_that_is_run_again_with_its_answer_does_not_ask_again(host: SessionHost) -> None:
+async def test_a_repeated_turn_with_its_answer_does_not_ask_again(host: SessionHost) -> None:
     host.write_script(
         {"match": "ask", "attempt": 1, "actions": [ASKS, {"error": "overloaded"}]},
         {"match": "ask", "attempt": 2, "actions": [ASKS]},
@@ -321,7 +322,7 @@ async def test_a_turn_that_is_run_again_with_its_answer_does_not_ask_again(host:
     )
     host.write_message("m1", "ask")
     async with run_runner(host):
-        host.insert(answer("a1", (await asked(host)).id))
+        host.insert(answer("a1", (await wait_for_question(host)).id))
         acks = await host.wait_for_acks("m1", "a1", status=AckStatus.FAILED)
         host.retry(*acks.values())
         await host.wait_for_acks("m1", "a1")
@@ -330,11 +331,11 @@ async def test_a_turn_that_is_run_again_with_its_answer_does_not_ask_again(host:
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_an_answer_that_a_turn_of_its_own_has_dealt_with_is_found_all_the_same(host: SessionHost) -> None:
+async def test_an_answer_already_handled_in_its_own_turn_is_still_found(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
     host.insert(answer("a1", question.id))
     async with run_runner(host, host.settings(lease="lease-2")):
         await host.wait_for_acks("a1")
@@ -345,12 +346,12 @@ async def test_an_answer_that_a_turn_of_its_own_has_dealt_with_is_found_all_the_
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_turn_that_is_run_again_without_an_answer_waits_on_and_asks_nobody_twice(host: SessionHost) -> None:
+async def test_a_repeated_turn_without_an_answer_keeps_waiting_and_does_not_ask_twice(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS, {"answer": "{prompt}"}]})
     host.write_message("m1", "ask")
     process = await host.start_runner(**{ENV_VARIABLE: "runner.said"})
     await wait_for_exit(process)
-    question = await asked(host)
+    question = await wait_for_question(host)
     async with run_runner(host, host.settings(lease="lease-2", poll_interval_s=0.05)):
         host.retry((await host.wait_for_acks("m1", status=AckStatus.ABANDONED))["m1"])
         await wait_until(lambda: host.progress().get("waiting") == "person")
@@ -363,14 +364,14 @@ async def test_a_turn_that_is_run_again_without_an_answer_waits_on_and_asks_nobo
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_an_answer_that_comes_before_the_question_is_asked_again_is_found(host: SessionHost) -> None:
+async def test_an_answer_that_comes_before_the_question_is_repeated_is_found(host: SessionHost) -> None:
     host.write_script(
         {"match": "ask", "attempt": 1, "actions": [ASKS]},
         {"match": "ask", "attempt": 2, "actions": [{"until_file": "go"}, ASKS]},
     )
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
     async with run_runner(host, host.settings(lease="lease-2", poll_interval_s=0.05)):
         host.retry(host.acks()["m1"])
         await wait_until(lambda: host.progress().get("state") == "turn")
@@ -383,7 +384,7 @@ async def test_an_answer_that_comes_before_the_question_is_asked_again_is_found(
 
 
 @pytest.mark.behaviour("AP-09", "RU-08")
-async def test_a_runner_that_is_killed_with_the_answer_in_hand_asks_nobody_again(host: SessionHost) -> None:
+async def test_a_runner_killed_after_receiving_the_answer_does_not_ask_again(host: SessionHost) -> None:
     host.write_script(
         {"match": "ask", "attempt": 1, "actions": [ASKS, {"crash": True}]},
         {"match": "ask", "attempt": 2, "actions": [ASKS]},
@@ -391,7 +392,7 @@ async def test_a_runner_that_is_killed_with_the_answer_in_hand_asks_nobody_again
     )
     host.write_message("m1", "ask")
     process = await host.start_runner()
-    host.insert(answer("a1", (await asked(host)).id))
+    host.insert(answer("a1", (await wait_for_question(host)).id))
     await wait_for_exit(process)
     async with run_runner(host, host.settings(lease="lease-2")):
         acks = await host.wait_for_acks("m1", "a1", status=AckStatus.ABANDONED)
@@ -402,11 +403,11 @@ async def test_a_runner_that_is_killed_with_the_answer_in_hand_asks_nobody_again
 
 
 @pytest.mark.behaviour("AP-09", "SE-12")
-async def test_stop_ends_the_waiting_at_once(host: SessionHost) -> None:
+async def test_stop_ends_the_wait_for_an_answer_at_once(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        question = await asked(host)
+        question = await wait_for_question(host)
         host.insert(other("stop", InKind.CONTROL, ControlIn(command=STOP)))
         await host.wait_for_acks("m1", "stop")
         host.insert(answer("a1", question.id))
@@ -415,23 +416,23 @@ async def test_stop_ends_the_waiting_at_once(host: SessionHost) -> None:
 
 
 @pytest.mark.behaviour("AP-09")
-async def test_a_runner_that_is_to_stop_does_not_wait_for_an_answer(host: SessionHost) -> None:
+async def test_a_stopping_runner_does_not_wait_for_an_answer(host: SessionHost) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     async with run_runner(host):
-        await asked(host)
+        await wait_for_question(host)
     assert host.acks()["m1"].status is AckStatus.ABANDONED
 
 
 @pytest.mark.behaviour("AP-09", "SE-06")
-async def test_the_host_sees_that_a_person_is_waited_for_and_an_idle_runner_leaves_afterwards(
+async def test_the_host_sees_the_wait_for_a_person_and_the_runner_exits_idle_afterwards(
     host: SessionHost,
 ) -> None:
     host.write_script({"match": "ask", "actions": [ASKS]})
     host.write_message("m1", "ask")
     settings = host.settings(poll_interval_s=0.05)
     async with run_runner(host, settings):
-        question = await asked(host)
+        question = await wait_for_question(host)
         await wait_until(lambda: host.progress().get("waiting") == "person")
         assert host.progress()["tool"] == "ask_user_question"
         host.insert(answer("a1", question.id))
@@ -439,7 +440,7 @@ async def test_the_host_sees_that_a_person_is_waited_for_and_an_idle_runner_leav
         await wait_until(lambda: "waiting" not in host.progress())
 
 
-async def test_questions_wait_side_by_side_and_an_answer_that_comes_too_late_is_refused() -> None:
+async def test_questions_wait_independently_and_a_late_answer_is_refused() -> None:
     looked: asyncio.Queue[None] = asyncio.Queue()
     waiting = PendingQuestions(lambda: looked.put_nowait(None))
     both = [asyncio.create_task(waiting.wait(id, scaled_timeout(60))) for id in ("o1", "o2")]

@@ -1,4 +1,4 @@
-"""What an edit, a reaction and a press are about: found for as long as the files hold it, and never guessed."""
+"""The message that an edit, a reaction or a press refers to: found while the files contain it, and never guessed."""
 
 from __future__ import annotations
 
@@ -37,23 +37,25 @@ def runner(host: SessionHost) -> Iterator[OutboundWriter]:
 
 
 def about(id: str, refers_to: str, *, event: str = "reaction", chat_id: str = "chat-1") -> NewMessageIn:
-    """What the host writes of an edit, a reaction, or a press (which is a message)."""
+    """The row of the host for an edit, a reaction, or a press (which is a message)."""
     row = make_chat_message(id, "", platform_id=chat_id)
     assert row.origin is not None
     content = encode(ChatIn(text="x", sender="Ada", sender_id="u", event=event, refers_to=refers_to))
     return replace(row, content=content, origin=replace(row.origin, platform_message_id=refers_to))
 
 
-async def known(host: SessionHost) -> Mapping[str, int]:
-    """What a runner that starts now knows of it."""
+async def known_references(host: SessionHost) -> Mapping[str, int]:
+    """The references that a runner knows at its start."""
     with closing(Mailbox(host.layout, lease="new", durable=False)) as mailbox:
         news = await mailbox.poll(NOW)
     assert news is not None
     return news.referenced_seqs
 
 
-def said(host: SessionHost, runner: OutboundWriter, *ids: str, to: str | None = None, turn: str = "t") -> None:
-    """The agent said these, the host sent them, and they are known by the id `p-…` there."""
+def write_sent_messages(
+    host: SessionHost, runner: OutboundWriter, *ids: str, to: str | None = None, turn: str = "t"
+) -> None:
+    """Messages that the agent wrote and the host sent, with the platform ids `p-…`."""
     runner.claim(turn, (), NOW)
     rows = [
         NewMessageOut(id=id, turn_id=turn, kind=OutKind.CHAT, content=encode(ChatOut(text=id)), destination=to)
@@ -74,46 +76,48 @@ async def test_a_message_of_an_earlier_turn_is_found_by_its_number(host: Session
         for id in ("m1", "m2"):
             inbound.close(id, "completed")
     host.insert(about("e1", "platform-m1", event="edit"), about("e2", "platform-m1", event=event))
-    assert await known(host) == {"e1": 2, "e2": 2}
+    assert await known_references(host) == {"e1": 2, "e2": 2}
 
 
-async def test_what_the_mailbox_does_not_hold_has_no_number(host: SessionHost) -> None:
+async def test_a_message_that_is_not_in_the_mailbox_has_no_number(host: SessionHost) -> None:
     host.insert(
         make_chat_message("m1", "hi"), about("e1", "platform-gone"), about("e2", "platform-m1", chat_id="chat-9")
     )
-    assert await known(host) == {}
+    assert await known_references(host) == {}
 
 
 @pytest.mark.parametrize("event", ["reaction", "message"])
 @pytest.mark.parametrize("pruned", [False, True])
-async def test_a_message_of_the_agent_is_found_by_its_number_also_when_it_was_pruned(
+async def test_a_message_of_the_agent_is_found_by_its_number_even_after_pruning(
     host: SessionHost, runner: OutboundWriter, event: str, pruned: bool
 ) -> None:
-    said(host, runner, "o1", "o2")
+    write_sent_messages(host, runner, "o1", "o2")
     if pruned:
         runner.prune(out_cursor=99, ack_cursor=0)
         assert host.sent() == []
     host.insert(about("e1", "p-o2", event=event), about("e2", "part-o1", event=event))
-    assert await known(host) == {"e1": 13, "e2": 11}
+    assert await known_references(host) == {"e1": 13, "e2": 11}
 
 
-async def test_the_latest_of_the_pruned_are_known(host: SessionHost, runner: OutboundWriter) -> None:
-    said(host, runner, "old", turn="t1")
+async def test_the_latest_pruned_messages_are_still_found(host: SessionHost, runner: OutboundWriter) -> None:
+    write_sent_messages(host, runner, "old", turn="t1")
     runner.prune(out_cursor=99, ack_cursor=0)
-    said(host, runner, *(f"o{number}" for number in range(MAX_KEPT_REFS)), turn="t2")
+    write_sent_messages(host, runner, *(f"o{number}" for number in range(MAX_KEPT_REFS)), turn="t2")
     runner.prune(out_cursor=999, ack_cursor=0)
     host.insert(about("e1", "p-old"), about("e2", "p-o0"), about("e3", f"p-o{MAX_KEPT_REFS - 1}"))
-    found = await known(host)
+    found = await known_references(host)
     assert found.keys() == {"e2", "e3"}
     assert found["e3"] - found["e2"] == 2 * (MAX_KEPT_REFS - 1)
 
 
 @pytest.mark.parametrize("to", ["chat-1", None])
-async def test_an_id_of_one_chat_is_not_taken_for_that_of_another(
+async def test_an_id_of_one_chat_does_not_match_in_another(
     host: SessionHost, runner: OutboundWriter, to: str | None
 ) -> None:
     with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
         inbound.set_destinations([HERE, ELSEWHERE], None)
-    said(host, runner, "o1", to=to)
+    write_sent_messages(host, runner, "o1", to=to)
     host.insert(about("e1", "p-o1"), about("e2", "p-o1", chat_id="chat-2"))
-    assert await known(host) == ({"e1": 11} if to else {}), "where it went is not known, so nothing is guessed"
+    assert await known_references(host) == ({"e1": 11} if to else {}), (
+        "where it went is not known, so nothing is guessed"
+    )

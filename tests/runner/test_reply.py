@@ -1,4 +1,4 @@
-"""What of the agent's text is for people, and where it goes."""
+"""Which of the agent's text is for people, and its destination."""
 
 from datetime import UTC, datetime
 
@@ -63,7 +63,7 @@ FENCE = "```"
         (f'~~~\n{FENCE}\n<message to="x">no</message>\n~~~', [], f'~~~\n{FENCE}\n<message to="x">no</message>\n~~~'),
     ],
 )
-def test_text_is_taken_apart(text: str, blocks: list[Block], bare: str) -> None:
+def test_a_reply_is_parsed_into_blocks_and_unaddressed_text(text: str, blocks: list[Block], bare: str) -> None:
     reply = parse_reply(text)
     assert (list(reply.blocks), reply.bare_text) == (blocks, bare)
 
@@ -74,7 +74,7 @@ PIECES = st.sampled_from(
 
 
 @given(st.lists(PIECES | st.text(max_size=5)).map("".join))
-def test_any_text_can_be_taken_apart_and_nothing_is_invented(text: str) -> None:
+def test_any_reply_can_be_parsed_and_no_text_is_added(text: str) -> None:
     reply = parse_reply(text)
     words = [*(block.text for block in reply.blocks), reply.bare_text]
     assert sum(map(len, words)) <= len(text)
@@ -141,7 +141,7 @@ NOWHERE = ReplyContext([row(2, chat=None)], turn_messages=[])
         (None, None, NOWHERE, Address()),
     ],
 )
-def test_an_answer_goes_where_its_messages_came_from(
+def test_an_answer_is_addressed_to_the_chat_of_its_messages(
     to: str | None, re: int | None, origin: ReplyContext, expected: Address
 ) -> None:
     assert resolve_address(to, re, book=BOOK, reply_context=origin) == expected
@@ -149,14 +149,14 @@ def test_an_answer_goes_where_its_messages_came_from(
 
 @pytest.mark.behaviour("RU-06")
 @pytest.mark.parametrize("to", ["nobody", "twin", ""])
-def test_an_unknown_name_is_a_problem_in_words(to: str) -> None:
+def test_an_unknown_destination_is_a_described_problem(to: str) -> None:
     where = resolve_address(to, None, book=BOOK, reply_context=HERE)
     assert isinstance(where, UnreachableTarget)
     assert "'home', 'boss'" in where.problem
 
 
 @pytest.mark.behaviour("RU-06")
-def test_bare_text_is_sent_only_if_it_is_clear_where_to() -> None:
+def test_unaddressed_text_is_sent_only_if_its_destination_is_clear() -> None:
     assert resolve_bare_address(book=ONE, reply_context=HERE) == Address(in_reply_to="m4")
     assert resolve_bare_address(book=AddressBook(), reply_context=HERE) == Address(in_reply_to="m4")
     assert isinstance(resolve_bare_address(book=BOOK, reply_context=HERE), UnreachableTarget)

@@ -1,4 +1,4 @@
-"""What the agent's tools write, and what they tell the agent at once."""
+"""The rows that the agent's tools write, and their results."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def host(tmp_path: Path) -> SessionHost:
 
 @asynccontextmanager
 async def answering(host: SessionHost, *, lease: str = "l1") -> AsyncIterator[Toolbox]:
-    """A turn that answers one message, and breaks off; under another lease it is run again."""
+    """A turn over one message that is interrupted; under another lease it is repeated."""
     mailbox = Mailbox(host.layout, lease=lease, durable=False)
     mailbox.abandon_stale_claims(NOW)
     for ack in host.acks().values():
@@ -79,21 +79,21 @@ async def answering(host: SessionHost, *, lease: str = "l1") -> AsyncIterator[To
 async def called(
     host: SessionHost, name: str, *, lease: str = "l1", **arguments: object
 ) -> tuple[str, list[MessageOut]]:
-    """What a tool says in a turn of its own, and the rows it leaves."""
+    """The result of a tool in a turn of its own, and its rows."""
     async with answering(host, lease=lease) as toolbox:
         said = await toolbox.call(name, arguments)
     return said, host.sent()
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_task_is_asked_for_and_its_id_is_known_at_once(host: SessionHost) -> None:
+async def test_a_task_is_requested_and_its_id_is_known_at_once(host: SessionHost) -> None:
     said, [row] = await called(host, "schedule_task", prompt="water", at="in 10 min", timezone="Asia/Tokyo")
     assert decode_out(row.kind, row.content) == TaskOut(prompt="water", due="in 10 min", timezone="Asia/Tokyo")
     assert row.in_reply_to == "m1"
     assert task_id(session=SESSION, request=row.id) in said
 
 
-async def test_a_text_that_is_cut_says_how_much_of_it_is_missing(host: SessionHost) -> None:
+async def test_a_truncated_text_says_how_much_is_missing(host: SessionHost) -> None:
     _, [row] = await called(host, "send_message", text="a" * (MAX_TEXT_CHARS + 7))
     assert decode_out(row.kind, row.content) == ChatOut(text="a" * MAX_TEXT_CHARS + "\n[cut: 7 more characters]")
 
@@ -109,7 +109,7 @@ async def test_a_text_that_is_cut_says_how_much_of_it_is_missing(host: SessionHo
         ("send_message", {"text": "water", "at": "2025-01-01T14:00", "cron": "0 9 * * *"}),
     ],
 )
-async def test_what_is_to_happen_in_the_past_is_refused_with_the_time_that_was_probably_meant(
+async def test_a_time_in_the_past_is_refused_with_the_likely_intended_one(
     host: SessionHost, tool: str, arguments: dict[str, object]
 ) -> None:
     async with answering(host) as toolbox:
@@ -119,7 +119,7 @@ async def test_what_is_to_happen_in_the_past_is_refused_with_the_time_that_was_p
     assert host.sent() == []
 
 
-async def test_clocks_elsewhere_say_what_is_past_there(host: SessionHost) -> None:
+async def test_a_time_is_judged_as_past_in_its_own_time_zone(host: SessionHost) -> None:
     said, [_] = await called(host, "schedule_task", prompt="water", at="2026-01-01T09:00", timezone="America/New_York")
     assert said.startswith("Scheduled")
     assert "for 2026-01-01 09:00 (America/New_York)." in said
@@ -140,14 +140,14 @@ async def test_clocks_elsewhere_say_what_is_past_there(host: SessionHost) -> Non
         ),
     ],
 )
-async def test_a_time_to_come_is_told_with_its_zone(
+async def test_a_future_time_is_confirmed_with_its_time_zone(
     host: SessionHost, tool: str, arguments: dict[str, str], told: str
 ) -> None:
     async with answering(host) as toolbox:
         assert told in await toolbox.call(tool, arguments)
 
 
-async def test_a_turn_that_is_run_again_asks_for_nothing_twice(host: SessionHost) -> None:
+async def test_a_repeated_turn_requests_nothing_twice(host: SessionHost) -> None:
     first, _ = await called(host, "schedule_task", prompt="water", cron="0 9 * * *")
     again, rows = await called(host, "schedule_task", lease="l2", prompt="water", cron="0 9 * * *")
     assert (first, len(rows)) == (again, 1)
@@ -160,7 +160,7 @@ async def test_the_same_task_twice_in_one_turn_is_two_tasks(host: SessionHost) -
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_can_be_for_later_or_again_and_again(host: SessionHost) -> None:
+async def test_a_message_can_be_scheduled_or_repeated(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         await toolbox.call("send_message", {"text": "now"})
         await toolbox.call("send_message", {"text": "later", "at": "2026-01-01T14:00"})
@@ -173,7 +173,7 @@ async def test_a_message_can_be_for_later_or_again_and_again(host: SessionHost) 
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(host: SessionHost) -> None:
+async def test_a_sent_message_keeps_its_number_when_the_turn_is_repeated(host: SessionHost) -> None:
     first, _ = await called(host, "send_message", text="working")
     again, [row] = await called(host, "send_message", lease="l2", text="working")
     assert first == f"Sent as message {row.seq}."
@@ -202,7 +202,7 @@ async def test_a_message_is_known_by_its_number_also_when_the_turn_is_run_again(
         ),
     ],
 )
-async def test_what_a_platform_can_do_the_agent_can_ask_for_and_a_turn_run_again_does_it_once(
+async def test_a_platform_feature_is_requested_once_even_when_the_turn_is_repeated(
     host: SessionHost, name: str, arguments: dict[str, object], payload: OutPayload, says: str
 ) -> None:
     (host.layout.agent_dir / "report.txt").write_text("all good")
@@ -216,7 +216,7 @@ async def test_what_a_platform_can_do_the_agent_can_ask_for_and_a_turn_run_again
     assert host.sent() == [row]
 
 
-async def test_a_message_can_be_changed_again_and_again(host: SessionHost) -> None:
+async def test_a_message_can_be_edited_repeatedly(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         await toolbox.call("send_message", {"text": "working"})
         for text in ("half", "nearly", "half"):
@@ -225,7 +225,7 @@ async def test_a_message_can_be_changed_again_and_again(host: SessionHost) -> No
     assert texts == ["half", "nearly", "half"]
 
 
-async def test_a_file_is_sent_as_it_is_at_that_moment(host: SessionHost, tmp_path: Path) -> None:
+async def test_a_file_is_sent_as_it_is_at_the_call(host: SessionHost, tmp_path: Path) -> None:
     mine = host.layout.agent_dir / "out" / "a.txt"
     mine.parent.mkdir()
     mine.write_text("first")
@@ -238,7 +238,7 @@ async def test_a_file_is_sent_as_it_is_at_that_moment(host: SessionHost, tmp_pat
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host: SessionHost) -> None:
+async def test_a_file_that_could_not_be_read_at_first_is_still_sent_once(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         with pytest.raises(ToolRefused, match="cannot be read"):
             await toolbox.call("send_file", {"path": "a.txt"})
@@ -251,8 +251,8 @@ async def test_a_file_that_could_not_be_read_at_first_is_sent_once_even_so(host:
 
 
 @pytest.mark.behaviour("RU-08")
-async def test_a_file_that_was_sent_is_not_put_there_again_when_the_turn_begins_afresh(host: SessionHost) -> None:
-    """The host has it, and clears the folder away once it is delivered."""
+async def test_a_sent_file_is_not_copied_again_when_the_turn_restarts(host: SessionHost) -> None:
+    """The host has it, and removes the folder once it is delivered."""
     (host.layout.agent_dir / "a.txt").write_text("there")
     async with answering(host) as toolbox:
         assert toolbox.outbox is not None
@@ -274,7 +274,7 @@ async def test_a_file_that_was_sent_is_not_put_there_again_when_the_turn_begins_
         ("schedule_task", {"prompt": "water", "at": "in 10 min"}),
     ],
 )
-async def test_a_call_that_is_not_done_when_its_turn_is_over_does_nothing_any_more(
+async def test_a_call_unfinished_at_the_end_of_its_turn_has_no_effect(
     host: SessionHost, name: str, arguments: Mapping[str, object]
 ) -> None:
     (host.layout.agent_dir / "a.txt").write_text("there")
@@ -288,7 +288,7 @@ async def test_a_call_that_is_not_done_when_its_turn_is_over_does_nothing_any_mo
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_the_list_is_what_the_host_says_at_that_moment(host: SessionHost) -> None:
+async def test_the_task_list_is_what_the_host_reports_at_that_moment(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         assert await toolbox.call("list_tasks", {}) == "There are no tasks."
         tasks = [
@@ -320,7 +320,7 @@ async def test_the_list_is_what_the_host_says_at_that_moment(host: SessionHost) 
         ),
     ],
 )
-async def test_a_change_is_a_request_to_the_host(
+async def test_a_change_of_a_task_is_a_request_to_the_host(
     host: SessionHost, asked: Mapping[str, str], action: str, arguments: Mapping[str, str]
 ) -> None:
     _, [row] = await called(host, "change_task", id="j1", **asked)
@@ -379,7 +379,7 @@ async def test_a_change_is_a_request_to_the_host(
         ("change_task", {"change": "pause"}, "id must be a text"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_at_once(
+async def test_an_invalid_call_is_refused_at_once(
     host: SessionHost, name: str, arguments: dict[str, object], why: str
 ) -> None:
     async with answering(host) as toolbox:
@@ -388,7 +388,7 @@ async def test_what_makes_no_sense_is_refused_at_once(
     assert host.sent() == []
 
 
-async def test_the_demo_reminds(host: SessionHost) -> None:
+async def test_the_demo_provider_schedules_a_reminder(host: SessionHost) -> None:
     host.write_message("m1", "remind me in 2 minutes to drink water")
     host.write_message("m2", "Remind me in 10s to stretch")
     host.write_message("m3", "remind me in due time to rest")
@@ -403,7 +403,7 @@ async def test_the_demo_reminds(host: SessionHost) -> None:
     ]
 
 
-async def test_the_demo_tells_people_what_the_host_refused(host: SessionHost) -> None:
+async def test_the_demo_provider_reports_a_refused_request(host: SessionHost) -> None:
     host.write_message("m1", "hi there")
     for id, about in (("a1", "o1"), ("a2", None)):
         host.insert(
@@ -419,7 +419,7 @@ async def test_the_demo_tells_people_what_the_host_refused(host: SessionHost) ->
     assert host.texts() == ["You said: hi there", "Your request was refused."]
 
 
-async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: SessionHost) -> None:
+async def test_a_repeated_turn_is_shown_its_earlier_requests(host: SessionHost) -> None:
     async with answering(host) as toolbox:
         await toolbox.call("schedule_task", {"prompt": "water", "at": "+60"})
         await toolbox.call("change_task", {"id": "j1", "change": "pause"})
@@ -446,7 +446,7 @@ async def test_a_turn_that_is_run_again_is_shown_what_it_asked_for(host: Session
     assert "(a reaction to message 2: 👍)" in shown
 
 
-def test_an_installs_tool_comes_beside_ours_and_takes_no_name_of_theirs(
+def test_an_installed_tool_is_added_and_cannot_replace_a_shipped_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(tools, "__path__", [*tools.__path__])

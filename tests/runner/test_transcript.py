@@ -1,4 +1,4 @@
-"""The command line's record of a conversation, in words; lines as its release 2.1.329 writes them."""
+"""Claude Code's record of a conversation, as text; lines as its release 2.1.329 writes them."""
 
 from __future__ import annotations
 
@@ -15,39 +15,41 @@ def record(config: Path, *entries: object, torn: str = "") -> None:
     (folder / "c1.jsonl").write_text(text, encoding="utf-8")
 
 
-def said(who: str, content: object, **more: object) -> dict[str, object]:
+def record_line(who: str, content: object, **more: object) -> dict[str, object]:
     return {"type": who, "message": {"role": who, "content": content}, **more}
 
 
-def test_what_was_said_is_left_and_nothing_else(tmp_path: Path) -> None:
+def test_only_the_spoken_text_of_a_record_is_kept(tmp_path: Path) -> None:
     record(
         tmp_path,
         {"type": "queue-operation"},
-        said("user", "look <system-reminder>woven in</system-reminder>at it"),
-        said("assistant", [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "I look."}]),
-        said("assistant", [{"type": "tool_use", "name": "Read", "input": {}}]),
-        said("user", [{"type": "tool_result", "content": [{"type": "image", "source": {"data": "AAAA"}}]}]),
-        said("assistant", [{"type": "text", "text": "A cat."}]),
-        said("user", "woven in", isMeta=True),
-        said("assistant", [{"type": "text", "text": "of another agent"}], isSidechain=True),
-        said("assistant", [{"type": "text", "text": "API Error: 400"}], isApiErrorMessage=True),
+        record_line("user", "look <system-reminder>woven in</system-reminder>at it"),
+        record_line("assistant", [{"type": "thinking", "thinking": "hm"}, {"type": "text", "text": "I look."}]),
+        record_line("assistant", [{"type": "tool_use", "name": "Read", "input": {}}]),
+        record_line("user", [{"type": "tool_result", "content": [{"type": "image", "source": {"data": "AAAA"}}]}]),
+        record_line("assistant", [{"type": "text", "text": "A cat."}]),
+        record_line("user", "woven in", isMeta=True),
+        record_line("assistant", [{"type": "text", "text": "of another agent"}], isSidechain=True),
+        record_line("assistant", [{"type": "text", "text": "API Error: 400"}], isApiErrorMessage=True),
         [1, 2],
-        said("user", {"no": "content"}),
-        said("user", [{"type": "text"}, "odd"]),
+        record_line("user", {"no": "content"}),
+        record_line("user", [{"type": "text"}, "odd"]),
         torn='{"type": "user", "mess',
     )
     assert read_as_text(tmp_path, "c1").splitlines() == ["They: look at it", "You: I look.", "You: A cat."]
 
 
-def test_the_latest_of_a_long_conversation_is_left(tmp_path: Path) -> None:
-    record(tmp_path, said("user", "the first words"), said("assistant", "x" * MAX_CHARS + " the last words"))
+def test_the_latest_part_of_a_long_conversation_is_kept(tmp_path: Path) -> None:
+    record(
+        tmp_path, record_line("user", "the first words"), record_line("assistant", "x" * MAX_CHARS + " the last words")
+    )
     words = read_as_text(tmp_path, "c1")
     assert len(words) == MAX_CHARS + 1
     assert words.startswith("…x")
     assert words.endswith("the last words")
 
 
-def test_what_is_no_record_holds_nothing(tmp_path: Path) -> None:
+def test_a_missing_or_invalid_record_is_empty(tmp_path: Path) -> None:
     assert (record_size_bytes(tmp_path, None), record_size_bytes(tmp_path, "c1"), read_as_text(tmp_path, "c1")) == (
         0,
         0,

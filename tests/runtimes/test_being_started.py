@@ -1,4 +1,4 @@
-"""A program that is just being started shows no arguments for a moment, and is not overlooked."""
+"""A process that is just starting has no arguments for a moment, and is not overlooked."""
 
 from __future__ import annotations
 
@@ -10,9 +10,7 @@ import pytest
 from nanohost.runtimes import procfs
 
 
-def test_a_process_whose_arguments_are_not_there_yet_is_looked_at_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_process_without_arguments_yet_is_read_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "cmdline").write_bytes(b"")
     (tmp_path / "exe").symlink_to("/bin/true")
     monkeypatch.setattr(procfs, "MAX_CMDLINE_READS", 10_000)
@@ -22,7 +20,7 @@ def test_a_process_whose_arguments_are_not_there_yet_is_looked_at_again(
     started.join()
 
 
-def test_what_has_no_program_has_no_arguments_either(tmp_path: Path) -> None:
+def test_a_process_without_a_program_has_no_arguments_either(tmp_path: Path) -> None:
     (tmp_path / "cmdline").write_bytes(b"")
     with pytest.raises(FileNotFoundError):
         procfs._read_cmdline(tmp_path)

@@ -1,4 +1,4 @@
-"""What is particular to sandboxes: control groups, and a sandbox that outlived its runner."""
+"""Specific to bubblewrap: control groups, and a sandbox that outlived its runner."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ async def env(tmp_path: Path) -> AsyncIterator[RuntimeTestEnv]:
     await stage.cleanup()
 
 
-def test_limits_are_written_in_the_words_of_either_version() -> None:
+def test_limits_are_written_for_either_version_of_control_groups() -> None:
     assert limit_files(LIMITS, unified=True)["cpu.max"] == "50000 100000"
     assert limit_files(LIMITS, unified=True)["memory.max"] == "1000"
     assert limit_files(LIMITS, unified=False)["cpu.cfs_quota_us"] == "50000"
     assert limit_files(LIMITS, unified=False)["memory.limit_in_bytes"] == "1000"
 
 
-def test_where_groups_cannot_be_made_there_are_none(tmp_path: Path) -> None:
+def test_without_permission_to_create_control_groups_there_are_none(tmp_path: Path) -> None:
     groups = ControlGroups(tmp_path / "no-such-mount")
     assert groups.make("one", LIMITS) == ()
     groups.remove("one")
@@ -52,7 +52,7 @@ def test_where_groups_cannot_be_made_there_are_none(tmp_path: Path) -> None:
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("SE-10")
-async def test_a_group_goes_with_its_container(env: RuntimeTestEnv) -> None:
+async def test_a_control_group_is_removed_with_its_container(env: RuntimeTestEnv) -> None:
     spec = env.make_spec()
     async with env.opened() as runtime:
         container = await runtime.start(spec)
@@ -64,7 +64,7 @@ async def test_a_group_goes_with_its_container(env: RuntimeTestEnv) -> None:
 
 @pytest.mark.bubblewrap
 @pytest.mark.behaviour("SE-03")
-async def test_a_sandbox_whose_monitor_was_killed_is_dead_and_cleared_away(env: RuntimeTestEnv) -> None:
+async def test_a_sandbox_whose_monitor_was_killed_is_stopped_and_cleaned_up(env: RuntimeTestEnv) -> None:
     spec = env.make_spec("stubborn")
     async with env.opened() as runtime:
         await runtime.start(spec)
@@ -83,7 +83,7 @@ async def test_a_sandbox_whose_monitor_was_killed_is_dead_and_cleared_away(env: 
 
 
 @pytest.mark.bubblewrap
-async def test_a_sandbox_that_cannot_be_set_up_is_an_error_in_bubblewraps_words(env: RuntimeTestEnv) -> None:
+async def test_a_failed_sandbox_setup_is_reported_in_bubblewraps_words(env: RuntimeTestEnv) -> None:
     spec = env.make_spec()
     runtime = BubblewrapRuntime(install=env.install, command=("/nowhere/python",))
     async with runtime.opened(env.deaths):
@@ -100,6 +100,6 @@ def groups_of(stage: RuntimeTestEnv) -> list[Path]:
     return [*root.glob(pattern), *root.glob(f"*/{pattern}")]
 
 
-def test_an_interpreter_that_lies_in_tmp_is_not_hidden_by_the_sandboxes_own_tmp() -> None:
+def test_an_interpreter_below_tmp_is_visible_in_the_sandbox() -> None:
     words = system_arguments([Path("/tmp/venv")])
     assert words.index("/tmp/venv") > words.index("--tmpfs")

@@ -1,4 +1,4 @@
-"""Which runtime a machine gets, and when an agent without walls is refused."""
+"""Which runtime a machine gets, and when an agent without a sandbox is refused."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Way = Callable[[], Awaitable[Runtime]]
 
 
 def quiet(_line: str) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
 def works(install: str) -> Way:
@@ -33,21 +33,25 @@ def works(install: str) -> Way:
     return way
 
 
-def fails(sentence: str) -> Way:
+def failing_runtime(sentence: str) -> Way:
     async def way() -> Runtime:
         raise RuntimeUnavailable(sentence, hint="install it")
 
     return way
 
 
-async def test_the_first_runtime_that_works_is_taken() -> None:
+async def test_the_first_runtime_that_works_is_chosen() -> None:
     chosen = await first_available({"docker": works("a"), "bubblewrap": works("b"), "process": works("c")})
     assert isinstance(chosen, ProcessRuntime)
     assert chosen.install == "a"
 
 
-async def test_every_step_down_is_one_warning_with_the_reason_and_what_to_type() -> None:
-    ways = {"docker": fails("no engine"), "bubblewrap": fails("no namespaces"), "process": works("c")}
+async def test_every_fallback_logs_one_warning_with_the_reason_and_a_hint() -> None:
+    ways = {
+        "docker": failing_runtime("no engine"),
+        "bubblewrap": failing_runtime("no namespaces"),
+        "process": works("c"),
+    }
     with capture_logs() as lines:
         await first_available(ways)
     assert [(line["log_level"], line["runtime"], line["why"], line["hint"]) for line in lines] == [
@@ -58,19 +62,17 @@ async def test_every_step_down_is_one_warning_with_the_reason_and_what_to_type()
 
 async def test_when_nothing_works_the_last_reason_is_raised() -> None:
     with capture_logs(), pytest.raises(RuntimeUnavailable, match="not Linux"):
-        await first_available({"docker": fails("no engine"), "process": fails("not Linux")})
+        await first_available({"docker": failing_runtime("no engine"), "process": failing_runtime("not Linux")})
 
 
-async def test_a_runtime_asked_for_by_name_is_that_one_or_an_error(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
+async def test_a_runtime_requested_by_name_is_used_or_raises(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("DOCKER_HOST", f"unix://{tmp_path}/nobody.sock")
     with pytest.raises(RuntimeUnavailable, match="does not answer") as caught:
         await choose_runtime(requested="docker", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
     assert "start Docker" in caught.value.hint
 
 
-async def test_an_unknown_runtime_is_a_wrong_setting() -> None:
+async def test_an_unknown_runtime_is_an_invalid_setting() -> None:
     with pytest.raises(SettingsError, match="podman"):
         await choose_runtime(requested="podman", root=NO_INSTALL, install="i", base_image=None, progress=quiet)
 
@@ -79,7 +81,7 @@ def shipped(name: str) -> ProviderFile:
     return find_provider(NO_INSTALL, name)
 
 
-def test_a_real_agent_with_tools_is_not_let_loose_without_walls() -> None:
+def test_a_real_agent_with_tools_is_not_started_unsandboxed() -> None:
     with pytest.raises(SpawnError) as caught:
         check_unsandboxed(Isolation.NONE, shipped("claude"), "all", allow_unsandboxed=False)
     assert "[host] allow_unsandboxed = true" in caught.value.hint
@@ -87,8 +89,8 @@ def test_a_real_agent_with_tools_is_not_let_loose_without_walls() -> None:
 
 
 @pytest.mark.parametrize("tools", ["all", "none"])
-def test_a_provider_that_says_nothing_is_not_let_loose_without_walls(tools: str) -> None:
-    """That it obeys `tools` is not known either, so it is no way out."""
+def test_a_provider_without_a_sandbox_declaration_is_not_started_unsandboxed(tools: str) -> None:
+    """Whether it honours `tools` is not known either, so disabling tools does not help."""
     new = ProviderFile(name="new", path=Path("new.py"))
     with pytest.raises(SpawnError, match="'new'") as caught:
         check_unsandboxed(Isolation.NONE, new, tools, allow_unsandboxed=False)
@@ -107,13 +109,13 @@ def test_a_provider_that_says_nothing_is_not_let_loose_without_walls(tools: str)
         (Isolation.NONE, "claude", "all", True),
     ],
 )
-def test_walls_or_no_tools_or_a_yes_of_the_operator_are_enough(
+def test_a_sandbox_or_no_tools_or_the_operators_permission_is_enough(
     isolation: Isolation, provider: str, tools: str, allowed: bool
 ) -> None:
     check_unsandboxed(isolation, shipped(provider), tools, allowed)
 
 
-def test_the_engines_client_is_imported_only_where_docker_is_tried() -> None:
+def test_the_docker_client_is_imported_only_where_docker_is_tried() -> None:
     code = "import sys, nanohost.app, nanohost.provisioning; sys.exit('docker' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
@@ -129,5 +131,5 @@ def test_a_provider_is_not_started_in_a_python_without_its_libraries(isolation: 
     assert "no-such-package" in caught.value.hint
 
 
-def test_an_agent_in_a_container_needs_no_libraries_here() -> None:
+def test_an_agent_in_a_container_needs_no_libraries_on_the_host() -> None:
     check_installed(Isolation.CONTAINER, replace(shipped("claude"), dependencies=("no-such-package",)))

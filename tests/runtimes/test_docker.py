@@ -1,4 +1,4 @@
-"""What is particular to Docker: an engine that goes away and comes back."""
+"""Specific to Docker: an engine that becomes unreachable and returns."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from tests.runtimes.test_conformance import DockerBench
 
 
 class Wire:
-    """A socket in front of the engine's own, which can be cut and mended."""
+    """A socket in front of the engine's own, which can be disconnected and restored."""
 
     def __init__(self, path: Path, engine: str) -> None:
         self.path = path
@@ -91,7 +91,7 @@ async def wire(env: RuntimeTestEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPa
 
 @pytest.mark.docker
 @pytest.mark.behaviour("SE-03")
-async def test_a_death_while_the_engine_could_not_be_reached_is_told_afterwards(
+async def test_an_exit_while_the_engine_was_unreachable_is_reported_afterwards(
     env: RuntimeTestEnv, wire: Wire, docker_engine: APIClient
 ) -> None:
     spec = env.make_spec()
@@ -110,7 +110,7 @@ async def test_a_death_while_the_engine_could_not_be_reached_is_told_afterwards(
 
 
 @pytest.mark.docker
-async def test_deaths_are_still_heard_after_the_engine_was_away(env: RuntimeTestEnv, wire: Wire) -> None:
+async def test_exits_are_reported_after_the_engine_was_away(env: RuntimeTestEnv, wire: Wire) -> None:
     spec = env.make_spec("obey")
     async with env.opened() as runtime:
         container = await runtime.start(spec)
@@ -123,7 +123,7 @@ async def test_deaths_are_still_heard_after_the_engine_was_away(env: RuntimeTest
 
 
 @pytest.mark.docker
-async def test_a_start_without_an_engine_is_an_error_with_words(env: RuntimeTestEnv, wire: Wire) -> None:
+async def test_a_start_without_an_engine_raises_an_error_with_a_hint(env: RuntimeTestEnv, wire: Wire) -> None:
     async with env.opened() as runtime:
         wire.cut()
         with pytest.raises(RuntimeUnavailable, match="No container for session session-one") as caught:
@@ -133,7 +133,7 @@ async def test_a_start_without_an_engine_is_an_error_with_words(env: RuntimeTest
 
 
 @pytest.mark.docker
-async def test_a_missing_image_says_what_to_type(env: RuntimeTestEnv) -> None:
+async def test_a_missing_image_is_reported_with_the_command_to_type(env: RuntimeTestEnv) -> None:
     runtime = DockerRuntime(install=env.install, image="nanohost-agent:never-built", command=STUB_COMMAND)
     async with runtime.opened(env.deaths):
         with pytest.raises(SpawnError, match="image is missing") as caught:
@@ -142,7 +142,7 @@ async def test_a_missing_image_says_what_to_type(env: RuntimeTestEnv) -> None:
 
 
 @pytest.mark.docker
-async def test_what_the_engine_refuses_is_told_in_its_words(env: RuntimeTestEnv) -> None:
+async def test_a_refusal_of_the_engine_is_reported_in_its_words(env: RuntimeTestEnv) -> None:
     async with env.opened() as runtime:
         with pytest.raises(SpawnError, match="memory limit"):
             await runtime.start(env.make_spec(limits=Limits(memory_bytes=1024)))
@@ -151,7 +151,7 @@ async def test_what_the_engine_refuses_is_told_in_its_words(env: RuntimeTestEnv)
 
 @pytest.mark.docker
 @pytest.mark.behaviour("SE-03")
-async def test_what_died_without_a_host_is_removed_and_its_output_kept(
+async def test_a_container_that_exited_without_a_host_is_removed_and_its_output_kept(
     env: RuntimeTestEnv, docker_engine: APIClient
 ) -> None:
     spec = env.make_spec("obey")
@@ -168,14 +168,14 @@ async def test_what_died_without_a_host_is_removed_and_its_output_kept(
 
 
 @pytest.mark.docker
-async def test_leaving_a_runtime_takes_no_time(env: RuntimeTestEnv) -> None:
+async def test_closing_a_runtime_takes_no_time(env: RuntimeTestEnv) -> None:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         for _ in range(3):
             async with env.opened() as runtime:
                 await runtime.adopt()
 
 
-async def test_a_runtime_that_is_not_open_says_so() -> None:
+async def test_a_closed_runtime_raises_an_error() -> None:
     runtime = DockerRuntime(install="i", image="none")
     container = Container(session_id=SessionId("s"), lease=LeaseId("l"), state={})
     with pytest.raises(RuntimeUnavailable, match="not open"):
@@ -183,7 +183,7 @@ async def test_a_runtime_that_is_not_open_says_so() -> None:
 
 
 @pytest.mark.behaviour("SE-10")
-def test_a_container_is_asked_for_with_every_wall_up(tmp_path: Path) -> None:
+def test_a_docker_container_is_created_with_every_restriction(tmp_path: Path) -> None:
     spec = ContainerSpec(
         session_id=SessionId("s"),
         lease=LeaseId("0123456789"),

@@ -1,4 +1,4 @@
-"""The agent image: what its name stands for, what goes in, and how a failed build is told."""
+"""The agent image: its name, its content, and failed builds."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ INPUTS = {"Dockerfile.agent": b"FROM x", "requirements/agent.txt": b"a==1"}
 
 @pytest.fixture
 def small_build(docker_engine: APIClient, python_image: str) -> Iterator[dict[str, bytes]]:
-    """A build that takes no time, and no room when the test is over."""
+    """A build that takes no time, removed after the test."""
     dockerfile = f"ARG BASE_IMAGE\nFROM ${{BASE_IMAGE}}\nLABEL test={uuid.uuid4()}\nCOPY note.txt extra-ca.cr[t] /\n"
     inputs = {"Dockerfile.agent": dockerfile.encode(), "note.txt": b"hello"}
     yield inputs
@@ -35,11 +35,11 @@ def small_build(docker_engine: APIClient, python_image: str) -> Iterator[dict[st
         docker_engine.remove_image(tag)
 
 
-def test_the_same_inputs_give_the_same_name_in_any_order() -> None:
+def test_equal_inputs_in_any_order_give_the_same_image_name() -> None:
     assert image_tag(INPUTS, "base 1") == image_tag(dict(reversed(INPUTS.items())), "base 1")
 
 
-def test_any_change_gives_another_name() -> None:
+def test_any_change_gives_another_image_name() -> None:
     names = {
         image_tag(INPUTS, "base 1"),
         image_tag(INPUTS, "base 2"),
@@ -50,13 +50,13 @@ def test_any_change_gives_another_name() -> None:
     assert len(names) == 5
 
 
-def test_a_context_is_the_same_bytes_every_time() -> None:
+def test_a_build_context_is_reproducible() -> None:
     assert pack_context(INPUTS).read() == pack_context(dict(reversed(INPUTS.items()))).read()
     with tarfile.open(fileobj=pack_context(INPUTS)) as archive:
         assert sorted(archive.getnames()) == sorted(INPUTS)
 
 
-def test_only_the_runners_code_goes_in() -> None:
+def test_only_the_runners_code_is_in_the_image() -> None:
     inputs = image_inputs()
     assert {"Dockerfile.agent", "requirements/agent.txt", "packages/agent_runner/__init__.py"} <= set(inputs)
     folders = {"/".join(path.split("/")[:2]) for path in inputs if path.startswith("packages/")}
@@ -68,7 +68,7 @@ def listed(id: str, created: int, *tags: str) -> dict[str, object]:
     return {"Id": id, "Created": created, "RepoTags": list(tags) or None}
 
 
-def test_the_current_image_the_newest_beside_it_and_what_is_in_use_stay() -> None:
+def test_the_current_image_the_newest_other_and_images_in_use_are_kept() -> None:
     images = [
         listed("sha256:now", 30, "localhost/a:now"),
         listed("before", 20, "a:before"),
@@ -80,14 +80,16 @@ def test_the_current_image_the_newest_beside_it_and_what_is_in_use_stay() -> Non
     assert superseded_images(images, "now", {"sha256:used"}) == ["a:old", "a:old-too", "nameless", "untagged"]
 
 
-def test_who_goes_back_to_an_older_image_keeps_it_and_the_newest() -> None:
+def test_going_back_to_an_older_image_keeps_it_and_the_newest() -> None:
     images = [listed("3", 3, "a:3"), listed("2", 2, "a:2"), listed("1", 1, "a:1")]
     assert superseded_images(images, "sha256:1", ()) == ["a:2"]
     assert superseded_images(images[:1], "3", ()) == superseded_images([], "3", ()) == []
 
 
 @pytest.mark.docker
-async def test_old_images_of_ours_are_removed_and_nobody_elses(docker_engine: APIClient, python_image: str) -> None:
+async def test_old_images_of_this_install_are_removed_and_no_others(
+    docker_engine: APIClient, python_image: str
+) -> None:
     owner, stranger = f"/srv/{uuid.uuid4()}", f"/srv/{uuid.uuid4()}"
     said: list[str] = []
 
@@ -124,7 +126,7 @@ async def test_an_image_is_built_once(small_build: dict[str, bytes], python_imag
 
 
 @pytest.mark.docker
-async def test_the_hosts_certificates_are_sent_along_and_change_no_name(
+async def test_the_hosts_certificates_are_in_the_build_and_do_not_change_the_image_name(
     small_build: dict[str, bytes], python_image: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for variable in ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "PIP_CERT"):
@@ -136,13 +138,13 @@ async def test_the_hosts_certificates_are_sent_along_and_change_no_name(
 
 
 @pytest.mark.docker
-async def test_a_failed_build_is_told_with_its_last_line(python_image: str) -> None:
+async def test_a_failed_build_is_reported_with_its_last_line(python_image: str) -> None:
     inputs = {"Dockerfile.agent": b"ARG BASE_IMAGE\nFROM ${BASE_IMAGE}\nRUN exit 3\n"}
     with pytest.raises(RuntimeUnavailable, match=r"exit 3.*non-zero code: 3"):
         await ensure_image(base_image=python_image, progress=print, inputs=inputs)
 
 
 @pytest.mark.docker
-async def test_a_base_image_that_is_nowhere_is_an_error(docker_engine: APIClient) -> None:
+async def test_a_missing_base_image_is_an_error(docker_engine: APIClient) -> None:
     with pytest.raises(RuntimeUnavailable, match="neither here nor to be had"):
         await ensure_image(base_image="127.0.0.1:1/nobody/nothing:never", progress=print, inputs=INPUTS)

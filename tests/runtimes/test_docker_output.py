@@ -1,4 +1,4 @@
-"""A Docker container's output can be read before it is dead, and is one text with what is saved afterwards."""
+"""A Docker container's output can be read while it runs, and forms one text with what is saved afterwards."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ async def read(spec: ContainerSpec, container: Container) -> ContainerOutput:
     return await asyncio.to_thread(read_output, spec.session_dir, runtime="docker", state=container.state, lines=100)
 
 
-async def test_what_a_living_container_says_comes_after_what_earlier_ones_said(env: RuntimeTestEnv) -> None:
+async def test_the_output_of_a_running_container_follows_that_of_earlier_ones(env: RuntimeTestEnv) -> None:
     spec = env.make_spec("obey")
     async with env.opened() as runtime:
         container = await runtime.start(spec)
@@ -42,7 +42,7 @@ async def test_what_a_living_container_says_comes_after_what_earlier_ones_said(e
         assert await read(spec, container) == living
 
 
-async def test_what_a_container_said_that_died_without_a_host_is_shown_before_it_is_buried(
+async def test_the_output_of_a_container_that_died_without_a_host_is_shown_before_it_is_reaped(
     env: RuntimeTestEnv, docker_engine: APIClient, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = env.make_spec()
@@ -54,7 +54,7 @@ async def test_what_a_container_said_that_died_without_a_host_is_shown_before_it
     assert (await read(spec, container)).lines == ("stand-in speaking: wait",)
 
 
-async def test_without_its_engine_what_is_saved_is_shown_and_what_is_missing_is_said(
+async def test_without_its_engine_saved_output_is_shown_with_a_note_on_what_is_missing(
     env: RuntimeTestEnv, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     spec = env.make_spec()

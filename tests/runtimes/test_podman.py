@@ -1,4 +1,4 @@
-"""Podman's socket in place of Docker's: the runtime suite, and what is particular to it."""
+"""Podman's socket in place of Docker's: the runtime suite, and what is specific to it."""
 
 from __future__ import annotations
 
@@ -39,18 +39,18 @@ async def env(podman_image: str, tmp_path: Path) -> AsyncIterator[RuntimeTestEnv
 
 
 @pytest.mark.podman
-def test_podman_is_known_from_docker(podman_engine: APIClient) -> None:
+def test_podman_is_told_apart_from_docker(podman_engine: APIClient) -> None:
     assert check_engine(podman_engine) is EngineKind.PODMAN
 
 
 @pytest.mark.docker
-def test_docker_is_known_from_podman(docker_engine: APIClient) -> None:
+def test_docker_is_told_apart_from_podman(docker_engine: APIClient) -> None:
     assert check_engine(docker_engine) is EngineKind.DOCKER
 
 
 @pytest.mark.behaviour("SE-03")
 @pytest.mark.parametrize("state", ["stopped", "exited"])
-def test_what_podman_says_of_a_container_that_ends_at_this_moment_is_no_error(state: str) -> None:
+def test_podmans_error_for_a_container_that_is_just_exiting_is_ignored(state: str) -> None:
     """Seen under load: 500 to the signal, while the container is still described as running."""
 
     class Ending:
@@ -68,7 +68,7 @@ def test_what_podman_says_of_a_container_that_ends_at_this_moment_is_no_error(st
 
 @pytest.mark.podman
 @pytest.mark.behaviour("SE-03")
-async def test_a_signal_to_a_container_that_has_just_ended_is_no_error(
+async def test_a_signal_to_a_container_that_has_just_exited_is_not_an_error(
     env: RuntimeTestEnv, podman_engine: APIClient, podman_image: str
 ) -> None:
     spec = env.make_spec("obey")
@@ -86,7 +86,9 @@ async def test_a_signal_to_a_container_that_has_just_ended_is_no_error(
 
 @pytest.mark.podman
 @pytest.mark.behaviour("SE-03")
-async def test_a_death_is_heard_as_an_event(env: RuntimeTestEnv, podman_engine: APIClient, podman_image: str) -> None:
+async def test_an_exit_is_reported_as_an_event(
+    env: RuntimeTestEnv, podman_engine: APIClient, podman_image: str
+) -> None:
     spec = env.make_spec("obey")
     containers = DockerContainers(
         podman_engine, install=env.install, image=podman_image, command=STUB_COMMAND, profile_by_path=True
@@ -106,7 +108,7 @@ async def test_a_death_is_heard_as_an_event(env: RuntimeTestEnv, podman_engine: 
 
 
 @pytest.mark.podman
-async def test_the_filter_handed_over_as_a_file_is_gone_after_the_start(env: RuntimeTestEnv) -> None:
+async def test_the_seccomp_profile_file_is_deleted_after_the_start(env: RuntimeTestEnv) -> None:
     spec = env.make_spec()
     async with env.opened() as runtime:
         await runtime.start(spec)

@@ -1,4 +1,4 @@
-"""What is particular to plain processes: short paths, links, and how a runner is known."""
+"""Specific to plain processes: short paths, symlinks, and how a runner is recognised."""
 
 from __future__ import annotations
 
@@ -38,12 +38,12 @@ MINE = ("--install", "i", "--session", "s", "--lease", "l")
         (),
     ],
 )
-def test_only_a_command_line_that_ends_with_the_exact_arguments_is_a_runner(arguments: tuple[str, ...]) -> None:
+def test_only_a_command_line_ending_with_the_exact_arguments_is_a_runner(arguments: tuple[str, ...]) -> None:
     assert parse_identity(("python", "-m", "agent_runner", *MINE), "i") is not None
     assert parse_identity(arguments, "i") is None
 
 
-async def test_a_socket_fits_into_a_session_however_deep_it_lies(tmp_path: Path) -> None:
+async def test_a_socket_path_fits_however_deep_the_session_folder_is(tmp_path: Path) -> None:
     deep = tmp_path.joinpath(*["a-rather-long-folder-name"] * 6)
     deep.mkdir(parents=True)
     stage = RuntimeTestEnv(ProcessBench(), deep)
@@ -58,7 +58,7 @@ async def test_a_socket_fits_into_a_session_however_deep_it_lies(tmp_path: Path)
     assert SessionLayout(workspace).agent_dir.resolve() == spec.agent_dir
 
 
-def test_a_link_is_the_same_for_the_same_session_and_another_for_another(tmp_path: Path) -> None:
+def test_a_session_always_gets_the_same_short_link_and_another_session_another(tmp_path: Path) -> None:
     assert short_link(tmp_path) == short_link(tmp_path)
     assert short_link(tmp_path / "one") != short_link(tmp_path / "two")
 
@@ -72,14 +72,14 @@ def test_two_sessions_never_share_a_link_even_when_their_names_collide(tmp_path:
     assert link.readlink() == tmp_path
 
 
-async def test_links_to_sessions_that_are_gone_are_cleared_away(env: RuntimeTestEnv, tmp_path: Path) -> None:
+async def test_links_to_deleted_sessions_are_removed(env: RuntimeTestEnv, tmp_path: Path) -> None:
     link = short_link(tmp_path / "gone")
     async with env.opened() as runtime:
         await runtime.adopt()
     assert not link.is_symlink()
 
 
-async def test_a_folder_in_the_way_of_the_agents_link_is_an_error(env: RuntimeTestEnv) -> None:
+async def test_a_folder_in_place_of_the_agents_link_is_an_error(env: RuntimeTestEnv) -> None:
     spec = env.make_spec()
     SessionLayout(spec.session_dir).agent_dir.mkdir()
     async with env.opened() as runtime:
@@ -87,14 +87,14 @@ async def test_a_folder_in_the_way_of_the_agents_link_is_an_error(env: RuntimeTe
             await runtime.start(spec)
 
 
-async def test_a_program_that_is_not_there_is_an_error_with_words(env: RuntimeTestEnv) -> None:
+async def test_a_missing_program_is_an_error_with_its_name(env: RuntimeTestEnv) -> None:
     runtime = ProcessRuntime(install=env.install, command=("/nowhere/python",))
     async with runtime.opened(env.deaths):
         with pytest.raises(SpawnError, match="Cannot run /nowhere/python"):
             await runtime.start(env.make_spec())
 
 
-async def test_a_link_in_place_of_the_database_is_not_followed(env: RuntimeTestEnv) -> None:
+async def test_a_symlink_in_place_of_the_database_is_not_followed(env: RuntimeTestEnv) -> None:
     spec = env.make_spec()
     SessionLayout(spec.session_dir).outbound_db.symlink_to("/etc/hostname")
     async with env.opened() as runtime:
@@ -103,7 +103,7 @@ async def test_a_link_in_place_of_the_database_is_not_followed(env: RuntimeTestE
 
 
 @pytest.mark.behaviour("SE-11")
-async def test_a_log_that_has_grown_too_long_starts_afresh(env: RuntimeTestEnv) -> None:
+async def test_a_log_that_has_grown_too_long_is_restarted(env: RuntimeTestEnv) -> None:
     spec = env.make_spec("exit")
     log = SessionLayout(spec.session_dir).log_dir / "container.log"
     log.write_bytes(b"x" * 1_000_001)
@@ -115,7 +115,7 @@ async def test_a_log_that_has_grown_too_long_starts_afresh(env: RuntimeTestEnv) 
 
 
 async def test_the_real_runner_can_be_imported_where_it_is_started(env: RuntimeTestEnv) -> None:
-    """Without a stand-in the interpreter finds agent_runner; what that does with an empty session is not ours."""
+    """Without the stub the interpreter finds agent_runner; how that handles an empty session does not matter here."""
     spec = env.make_spec()
     runtime = ProcessRuntime(install=env.install)
     async with runtime.opened(env.deaths):

@@ -1,4 +1,4 @@
-"""Runtimes as their files say what they are: found without importing one."""
+"""Runtimes as their headers declare them: found without importing one."""
 
 from __future__ import annotations
 
@@ -45,10 +45,10 @@ OURS = ("[tool.nanohost]", 'kind = "runtime"', "api = 1")
 
 
 def quiet(_line: str) -> None:
-    """Nobody watches."""
+    """Ignore progress."""
 
 
-def test_the_shipped_runtimes_are_found_among_what_they_are_made_of() -> None:
+def test_the_shipped_runtimes_are_found() -> None:
     assert runtime_names(NOTHING) == ["bubblewrap", "docker", "process"]
 
 
@@ -59,7 +59,7 @@ def test_auto_tries_the_most_isolated_first(tmp_path: Path) -> None:
     assert [one.name for one in auto_candidates(tmp_path)] == ["docker", "between", "bubblewrap", "process"]
 
 
-def test_a_file_that_cannot_be_used_is_no_step_of_auto(tmp_path: Path) -> None:
+def test_an_unusable_runtime_file_is_not_a_candidate_for_auto(tmp_path: Path) -> None:
     put(tmp_path, "own", *OURS, 'auto = "first"')
     with capture_logs() as lines:
         assert [one.name for one in auto_candidates(tmp_path)] == ["docker", "bubblewrap", "process"]
@@ -76,7 +76,7 @@ def test_a_file_that_cannot_be_used_is_no_step_of_auto(tmp_path: Path) -> None:
         (("dependencies = ['no-such-package']", *OURS), "needs no-such-package, which is not installed", "pip install"),
     ],
 )
-async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
+async def test_a_mistake_in_the_header_is_reported_with_the_file_and_the_remedy(
     tmp_path: Path, lines: tuple[str, ...], sentence: str, hint: str
 ) -> None:
     path = put(tmp_path, "own", *lines)
@@ -102,7 +102,7 @@ async def test_a_mistake_in_the_header_is_answered_with_the_file_and_the_remedy(
         (f"async def create(context):\n    {SPAWN_ERROR}", "cannot be made: SpawnError: no room"),
     ],
 )
-async def test_a_file_that_is_no_runtime_is_refused_in_words(tmp_path: Path, source: str, problem: str) -> None:
+async def test_an_invalid_runtime_file_is_refused_with_the_problem(tmp_path: Path, source: str, problem: str) -> None:
     put(tmp_path, "own", *OURS, source=source)
     with pytest.raises(RuntimeUnavailable, match=problem):
         await choose_runtime(requested="own", root=tmp_path, install="i", base_image=None, progress=quiet)
@@ -121,7 +121,7 @@ async def test_a_file_that_is_no_runtime_is_refused_in_words(tmp_path: Path, sou
         (f"def reopen(install):\n    {SPAWN_ERROR}", "cannot be opened again: SpawnError: no room"),
     ],
 )
-def test_a_file_whose_containers_cannot_be_found_again_is_refused_in_words(
+def test_a_runtime_file_that_cannot_find_its_containers_again_is_refused(
     tmp_path: Path, source: str, problem: str
 ) -> None:
     path = put(tmp_path, "own", *OURS, source=source)
@@ -131,7 +131,7 @@ def test_a_file_whose_containers_cannot_be_found_again_is_refused_in_words(
     assert ("SpawnError" in problem) is (raised.value.hint == "make some")
 
 
-async def test_a_runtime_of_the_install_is_made_and_known_again(tmp_path: Path) -> None:
+async def test_an_installed_runtime_can_be_created_and_opened_again(tmp_path: Path) -> None:
     put(tmp_path, "own", *OURS, source=WORKING.format(name="own"))
     made = await choose_runtime(requested="own", root=tmp_path, install="i", base_image=None, progress=quiet)
     again = reopen_runtime("own", root=tmp_path, install="i")
@@ -139,13 +139,13 @@ async def test_a_runtime_of_the_install_is_made_and_known_again(tmp_path: Path) 
     assert isinstance(made, ProcessRuntime)
 
 
-def test_no_file_of_an_install_takes_the_name_of_one_that_is_there(tmp_path: Path) -> None:
+def test_an_installed_runtime_cannot_take_the_name_of_a_shipped_one(tmp_path: Path) -> None:
     put(tmp_path, "process", *OURS)
     with pytest.raises(ExtensionError, match="the runtime process is in"):
         find_runtime(tmp_path, "process")
 
 
-def test_looking_for_runtimes_imports_none() -> None:
+def test_listing_runtimes_imports_none() -> None:
     code = (
         "import sys; from pathlib import Path; from nanohost.extensions.runtimes import auto_candidates;"
         "auto_candidates(Path('/no/install')); sys.exit('nanohost.runtimes' in sys.modules)"

@@ -1,4 +1,4 @@
-"""The system call filter in both of its forms, run by small interpreters: kernel and engines take the same forms in the
+"""The system call filter in both of its forms, run by small interpreters: kernel and engines load the same forms in the
 conformance suite."""
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ Program = list[tuple[int, int, int, int]]
 
 
 def verdict(machine: str, number: int, *arguments: int, audit: int | None = None) -> int:
-    """What our program answers to one system call."""
+    """The filter's verdict on one system call."""
     return answer(ours(machine), ARCHITECTURES[machine].audit_number if audit is None else audit, number, *arguments)
 
 
@@ -50,7 +50,7 @@ def ours(machine: str) -> Program:
 
 
 def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
-    """What a program answers to one system call."""
+    """A program's verdict on one system call."""
     values = (*arguments, *[0] * (6 - len(arguments)))
     data = struct.pack("<IIQ6Q", number, audit, 0, *values)
     accumulator = position = 0
@@ -79,7 +79,7 @@ def answer(program: Program, audit: int, number: int, *arguments: int) -> int:
 
 
 def profile_allows(machine: str, name: str, *arguments: int) -> bool:
-    """What the profile answers to one system call, read as libseccomp reads it."""
+    """The profile's verdict on one system call, as libseccomp reads it."""
     profile = json.loads(seccomp_profile(machine) or "")
     assert profile["defaultAction"] == "SCMP_ACT_ERRNO"
     values = (*arguments, *[0] * (6 - len(arguments)))
@@ -95,7 +95,7 @@ def profile_allows(machine: str, name: str, *arguments: int) -> bool:
 @pytest.mark.parametrize(
     "name", ["read", "openat", "execve", "futex", "wait4", "mmap", "seccomp", "prctl", "close_range"]
 )
-def test_everyday_calls_pass(machine: str, name: str) -> None:
+def test_everyday_system_calls_are_allowed(machine: str, name: str) -> None:
     assert verdict(machine, syscall_numbers(machine)[name]) == ALLOW
     assert profile_allows(machine, name)
 
@@ -118,7 +118,7 @@ def test_everyday_calls_pass(machine: str, name: str) -> None:
         ("open_by_handle_at", 304, 265),
     ],
 )
-def test_calls_that_holes_are_made_of_are_refused(name: str, x86_64: int, aarch64: int) -> None:
+def test_dangerous_system_calls_are_refused(name: str, x86_64: int, aarch64: int) -> None:
     assert verdict("x86_64", x86_64) == verdict("aarch64", aarch64) == EPERM
     assert not profile_allows("x86_64", name)
     assert not profile_allows("aarch64", name)
@@ -161,7 +161,7 @@ def test_only_local_internet_and_interface_sockets_can_be_made(
     ],
     ids=lambda each: str(each),
 )
-def test_arguments_are_looked_at_whatever_the_high_bits_say(
+def test_arguments_are_checked_whatever_their_high_bits(
     machine: str, name: str, arguments: tuple[int, ...], expected: int
 ) -> None:
     high = tuple(0xDEAD_0000_0000_0000 | each for each in arguments)
@@ -171,7 +171,7 @@ def test_arguments_are_looked_at_whatever_the_high_bits_say(
 
 
 @MACHINE
-def test_every_number_has_the_same_answer_in_both_forms(machine: str) -> None:
+def test_every_number_has_the_same_verdict_in_filter_and_profile(machine: str) -> None:
     by_number = {number: name for name, number in syscall_numbers(machine).items() if name not in CONDITIONAL}
     for number in range(600):
         name = by_number.get(number, "")
@@ -180,13 +180,13 @@ def test_every_number_has_the_same_answer_in_both_forms(machine: str) -> None:
 
 
 @MACHINE
-def test_a_call_newer_than_the_list_does_not_exist(machine: str) -> None:
+def test_a_system_call_newer_than_the_list_returns_enosys(machine: str) -> None:
     assert verdict(machine, 450) == EPERM
     assert verdict(machine, 467) == verdict(machine, 9999) == ENOSYS
 
 
 @MACHINE
-def test_the_numbers_are_those_of_libseccomp(machine: str) -> None:
+def test_system_call_numbers_match_libseccomp(machine: str) -> None:
     found = ctypes.util.find_library("seccomp")
     if found is None:
         pytest.skip("libseccomp is not installed")
@@ -210,7 +210,7 @@ NOT_KNOWN = -1
 
 @dataclass(frozen=True, slots=True)
 class Theirs:
-    """What libseccomp makes of the profile, which is what Docker and Podman do with it. `unknown`: the calls that this
+    """The program that libseccomp compiles from the profile, as Docker and Podman do. `unknown`: the calls that this
     libseccomp is too old for, and leaves out."""
 
     program: Program
@@ -249,7 +249,7 @@ def compiled_by_libseccomp(machine: str, folder: Path) -> Theirs:
 
 
 def beside(*values: int) -> list[int]:
-    """These, and what differs from them in a bit or by one, in the lower half and in the upper one."""
+    """These values, and some that differ in a bit or by one, in the lower half and in the upper one."""
     return sorted(
         {
             changed & 0xFFFF_FFFF_FFFF_FFFF
@@ -261,7 +261,7 @@ def beside(*values: int) -> list[int]:
 
 @MACHINE
 @pytest.mark.behaviour("SE-10")
-def test_libseccomp_makes_of_the_profile_what_bubblewrap_is_given(machine: str, tmp_path: Path) -> None:
+def test_libseccomp_compiles_the_profile_to_the_bubblewrap_filters_verdicts(machine: str, tmp_path: Path) -> None:
     theirs, audit, known = (
         compiled_by_libseccomp(machine, tmp_path),
         ARCHITECTURES[machine].audit_number,
@@ -279,7 +279,7 @@ def test_libseccomp_makes_of_the_profile_what_bubblewrap_is_given(machine: str, 
 @MACHINE
 @pytest.mark.behaviour("SE-10")
 @pytest.mark.parametrize("name", CONDITIONAL)
-def test_libseccomp_looks_at_arguments_as_bubblewraps_program_does(machine: str, name: str, tmp_path: Path) -> None:
+def test_libseccomp_checks_arguments_as_the_bubblewrap_filter_does(machine: str, name: str, tmp_path: Path) -> None:
     theirs, audit, number = (
         compiled_by_libseccomp(machine, tmp_path),
         ARCHITECTURES[machine].audit_number,
@@ -295,29 +295,29 @@ def test_libseccomp_looks_at_arguments_as_bubblewraps_program_does(machine: str,
         assert answer(theirs.program, audit, number, *arguments) == verdict(machine, number, *arguments), arguments
 
 
-def test_none_of_some_values_is_said_with_equal_bits() -> None:
+def test_a_condition_that_excludes_values_is_expressed_with_equal_bits() -> None:
     (groups,) = (tuple(each for (each,) in none_of((3, 12), 1)),)
     for value in (*range(64), 0xFFFFFFFF, 0x80000003):
         assert sum(value & each.mask == each.value for each in groups) == (value not in (3, 12)), value
 
 
 @MACHINE
-def test_calls_of_another_architecture_do_not_exist(machine: str) -> None:
+def test_calls_of_another_architecture_return_enosys(machine: str) -> None:
     assert verdict(machine, 1, audit=0x40000003) == ENOSYS
     (kind,) = json.loads(seccomp_profile(machine) or "")["archMap"]
     assert kind["subArchitectures"] == []
 
 
-def test_the_second_calling_convention_of_x86_does_not_exist() -> None:
+def test_the_x32_calling_convention_returns_enosys() -> None:
     assert verdict("x86_64", 0x40000000 | 165) == verdict("x86_64", 0x40000000) == ENOSYS
 
 
-def test_an_unknown_machine_gets_no_filter_rather_than_a_wrong_one() -> None:
+def test_an_unknown_architecture_gets_no_filter() -> None:
     assert bpf_filter("pdp11") is None
     assert seccomp_profile("pdp11") is None
 
 
 @MACHINE
-def test_no_number_has_two_names(machine: str) -> None:
+def test_no_system_call_number_has_two_names(machine: str) -> None:
     known = syscall_numbers(machine)
     assert len(set(known.values())) == len(known)

@@ -1,4 +1,4 @@
-"""What a container gets is given to its user, whatever one before it left there."""
+"""A container's folders are owned by its user, whatever an earlier one left there."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def owners(folder: Path) -> set[int]:
     return {path.lstat().st_uid for path in (folder, *folder.rglob("*"))}
 
 
-def test_a_folder_is_given_away_with_all_that_is_in_it(tmp_path: Path) -> None:
+def test_a_folders_owner_is_changed_with_everything_in_it(tmp_path: Path) -> None:
     nest_folders(tmp_path / "given", 30)
     (tmp_path / "given" / "d" / "file").touch()
     change_owner(tmp_path / "given", OWNER)
     assert owners(tmp_path / "given") == {OWNER}
 
 
-def test_links_lead_nowhere(tmp_path: Path) -> None:
+def test_symlinks_are_not_followed(tmp_path: Path) -> None:
     for name in ("host", "given"):
         (tmp_path / name).mkdir()
     (tmp_path / "host" / "file").touch()
@@ -40,7 +40,7 @@ def test_links_lead_nowhere(tmp_path: Path) -> None:
     assert owners(tmp_path / "given") == {OWNER}
 
 
-def test_very_many_files_take_little_memory(folder: Path) -> None:
+def test_changing_the_owner_of_very_many_files_uses_little_memory(folder: Path) -> None:
     fill_folder(folder / "given", FILES)
     tracemalloc.start()
     try:
@@ -52,7 +52,7 @@ def test_very_many_files_take_little_memory(folder: Path) -> None:
     assert owners(folder / "given") == {OWNER}
 
 
-def test_what_is_nested_too_deep_to_be_given_away_is_said_with_what_to_do(folder: Path) -> None:
+def test_a_folder_nested_too_deep_is_refused_with_what_to_do(folder: Path) -> None:
     nest_folders(folder / "given", 2_000)
     with pytest.raises(SpawnError, match=f"more than {MAX_LEVELS} deep") as refused:
         change_owner(folder / "given", OWNER)

@@ -1,4 +1,4 @@
-"""The engine with a real store and real mailboxes; who is woken and told is written down."""
+"""The scheduler with a real database and real mailboxes; woken and notified sessions are recorded."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ class SchedulerHarness:
         misfire: MisfirePolicy = MisfirePolicy.LATEST,
         kind: TaskKind = TaskKind.AGENT,
     ) -> Task:
-        """A task, and the engine told of it."""
+        """Create a task, and notify the scheduler."""
         session = await self.add_session(folder)
         due = None if in_s is None else self.clock.now() + timedelta(seconds=in_s)
         async with self.store.transaction() as tx:
@@ -84,7 +84,7 @@ class SchedulerHarness:
         return task
 
     async def runs(self, task: Task) -> list[TaskRun]:
-        """In the order they were due."""
+        """The runs of a task, in the order of their due times."""
         return list(reversed(await tasks.list_runs(self.store, task.id, limit=100)))
 
     async def read_task(self, task: Task) -> Task:
@@ -96,7 +96,7 @@ class SchedulerHarness:
         return await self.mailboxes.update(session, lambda box: list(box.pending()))
 
     async def wait_for_started(self, task: Task, count: int) -> list[TaskRun]:
-        """Wait until so many runs are on record as begun or ended."""
+        """Wait until so many runs are recorded as started or ended."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while True:
                 runs = await self.runs(task)
@@ -105,7 +105,7 @@ class SchedulerHarness:
                 await asyncio.sleep(0.005)
 
     async def wait_for_settled(self, task: Task, count: int) -> list[TaskRun]:
-        """The same, while time passes: somebody has to try again."""
+        """The same, while the clock advances: a retry is needed."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while True:
                 await self.clock.advance(10)
@@ -114,19 +114,19 @@ class SchedulerHarness:
                     return runs
 
     async def wait_for_decided(self, task: Task, count: int) -> None:
-        """Wait, while time passes, until so many runs are decided."""
+        """Wait, while the clock advances, until so many runs are decided."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while len(await self.runs(task)) < count:
                 await self.clock.advance(10)
 
     async def wait_for_refusal(self) -> None:
-        """Wait, while no time passes, until what was tried last failed and pauses: the engine's own sleep and that."""
+        """Wait, with the clock standing still, until the last attempt failed and both it and the scheduler sleep."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while len(self.clock.remaining_sleeps_s()) < 2:  # noqa: ASYNC110 - nobody announces a pause
                 await asyncio.sleep(0.005)
 
     async def wait_until_idle(self) -> None:
-        """Wait until nobody works and the engine sleeps."""
+        """Wait until no worker is active and the scheduler sleeps."""
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while not (self.scheduler.is_idle and self.clock.remaining_sleeps_s()):  # noqa: ASYNC110 - nobody announces rest
                 await asyncio.sleep(0.005)
@@ -136,8 +136,7 @@ class SchedulerHarness:
 async def run_scheduler(
     root: Path, clock: ManualClock, *, watched: Callable[[Store], Store] = lambda store: store
 ) -> AsyncIterator[SchedulerHarness]:
-    """An engine that serves while entered; entered again with the same root it is the same install. `watched`: the
-    store as the engine has it."""
+    """A running scheduler; opening the same root again simulates a restart. `watched` wraps the scheduler's store."""
     home = Home(root)
     mailboxes = Mailboxes(home.sessions, durable=False)
     async with opened_store(home, durable=False) as store, mailboxes.opened():

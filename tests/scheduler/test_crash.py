@@ -1,4 +1,4 @@
-"""A host that is killed while it has a task begin: every run begins all the same, and once."""
+"""A host that is killed while it starts a task: every run starts nevertheless, and once."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ RUNS = "SELECT task_id, due, outcome FROM task_runs ORDER BY id"
 
 @pytest.mark.behaviour("TK-02")
 @pytest.mark.parametrize("point", ["scheduler.decided", "scheduler.written", "scheduler.recorded"])
-async def test_a_task_that_was_due_when_the_host_was_killed_runs_once(tmp_path: Path, point: str) -> None:
+async def test_a_task_due_when_the_host_was_killed_runs_once(tmp_path: Path, point: str) -> None:
     async with prepare_scenario(point, tmp_path / "home", chats=1, settings={"runtime": "process"}) as scene:
         await _conversation(scene)
         await _create(scene, "--prompt", "hourly", "--cron", "0 * * * *", "--misfire", "all")
@@ -49,7 +49,7 @@ async def test_a_task_that_was_due_when_the_host_was_killed_runs_once(tmp_path: 
 
 
 async def _conversation(scene: CrashScenario) -> None:
-    """There is one, and no host."""
+    """A conversation, without a host."""
     scene.host.start()
     scene.workload.write()
     scene.workload.write()
@@ -65,7 +65,7 @@ async def _create(scene: CrashScenario, *words: str) -> None:
 
 
 def _let_hours_pass(scene: CrashScenario, hours: int) -> None:
-    """The series was last looked at before that."""
+    """Let the recurring task have been checked before that."""
     this_hour = datetime.now(UTC).replace(minute=0, second=0, microsecond=0)
     with closing(sqlite3.connect(_database(scene))) as db, db:
         db.execute(

@@ -1,4 +1,4 @@
-"""What a task does about times that passed."""
+"""How a task handles missed times."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def hours(*numbers: int) -> list[datetime]:
         (MisfirePolicy.ALL, timedelta(hours=30), hours(*range(30, 40))),
     ],
 )
-def test_a_series_makes_up_for_what_its_policy_says(
+def test_a_recurring_task_makes_up_for_missed_times_by_its_policy(
     misfire: MisfirePolicy, late: timedelta, expected: list[datetime]
 ) -> None:
     now = NINE + late
@@ -62,19 +62,19 @@ def test_a_series_makes_up_for_what_its_policy_says(
         (MisfirePolicy.SKIP, 60, MISSED_REASON),
     ],
 )
-def test_a_task_for_once_is_done_after_its_time(misfire: MisfirePolicy, late_s: int, skipped: str | None) -> None:
+def test_a_one_time_task_runs_after_its_time(misfire: MisfirePolicy, late_s: int, skipped: str | None) -> None:
     found = plan_runs(task(misfire, cron=None), NINE + timedelta(seconds=late_s), is_running=True)
     assert [(run.due, run.skip_reason) for run in found.runs] == [(NINE, skipped)]
     assert found.next_due is None
 
 
 @pytest.mark.behaviour("TK-02")
-def test_a_series_does_not_begin_while_its_last_run_goes_on() -> None:
+def test_a_recurring_task_is_skipped_while_its_last_run_continues() -> None:
     found = plan_runs(task(MisfirePolicy.LATEST), NINE, is_running=True)
     assert [run.skip_reason for run in found.runs] == [OVERLAP_REASON]
     assert found.next_due == NINE + HOUR
 
 
-def test_all_times_missed_are_made_up_for_though_a_run_goes_on() -> None:
+def test_with_policy_all_missed_times_run_even_while_a_run_continues() -> None:
     found = plan_runs(task(MisfirePolicy.ALL), NINE + 2 * HOUR, is_running=True)
     assert [run.skip_reason for run in found.runs] == [None, None, None]

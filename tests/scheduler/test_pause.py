@@ -1,4 +1,4 @@
-"""Tasks that fall due while all is paused: nothing is decided then; later all is as after a night without a host."""
+"""Tasks due during a pause: nothing is decided then; afterwards they are handled as after a night without a host."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ HOUR_S = 3600.0
 @pytest.mark.parametrize(
     ("misfire", "hours"), [(MisfirePolicy.LATEST, [3]), (MisfirePolicy.ALL, [1, 2, 3]), (MisfirePolicy.SKIP, [])]
 )
-async def test_what_falls_due_while_all_is_paused_waits_for_its_policy(
+async def test_a_task_due_during_a_pause_runs_after_it_by_its_policy(
     tmp_path: Path, misfire: MisfirePolicy, hours: Sequence[int]
 ) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:

@@ -1,4 +1,4 @@
-"""The ends of runs reach their tasks, whatever is killed on the way."""
+"""Results of runs reach their tasks, whatever is killed on the way."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ BROKEN = TurnError(error_class=ErrorClass.PERMANENT, sentence="It broke.")
 
 @dataclass(frozen=True)
 class _Ended:
-    """Emitted by the tests' own listener."""
+    """Emitted by the test's own subscriber."""
 
 
-class Heard:
-    """What was told of ends, and how often that was committed."""
+class RecordedResults:
+    """The reported results, and how often they were committed."""
 
     def __init__(self, store: Store) -> None:
         self.closed: list[ClosedMessage] = []
@@ -52,7 +52,9 @@ class Killed(AckProcessor):
         raise StoreError("killed here")
 
 
-def _taker(bench: ContainerManagerHarness, heard: Heard, kind: type[AckProcessor] = AckProcessor) -> AckProcessor:
+def _taker(
+    bench: ContainerManagerHarness, heard: RecordedResults, kind: type[AckProcessor] = AckProcessor
+) -> AckProcessor:
     return kind(
         store=bench.store,
         mailboxes=bench.mailboxes,
@@ -73,11 +75,11 @@ async def _turn(bench: ContainerManagerHarness, session: Session, error: TurnErr
 
 @pytest.mark.behaviour("TK-06")
 @pytest.mark.parametrize("error", [None, BROKEN])
-async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error: TurnError | None) -> None:
+async def test_a_run_result_interrupted_by_a_crash_is_reported_again(tmp_path: Path, error: TurnError | None) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         await _turn(bench, session, error)
-        heard = Heard(bench.store)
+        heard = RecordedResults(bench.store)
         with pytest.raises(StoreError):
             await _taker(bench, heard, Killed).process(session.id)
         assert heard.closed == []
@@ -98,7 +100,7 @@ async def test_an_end_that_a_crash_cut_short_is_told_again(tmp_path: Path, error
         "DELETE FROM turns",
     ],
 )
-async def test_what_a_turn_cannot_have_taken_is_not_believed(tmp_path: Path, cut: str) -> None:
+async def test_implausible_usage_of_a_turn_is_ignored(tmp_path: Path, cut: str) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         session = await bench.add_session("c1")
         await _turn(bench, session, None)

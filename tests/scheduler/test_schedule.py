@@ -1,4 +1,4 @@
-"""When cron expressions fall due, above all where the clocks change."""
+"""When cron expressions are due, above all at daylight saving changes."""
 
 from __future__ import annotations
 
@@ -73,9 +73,7 @@ def following(cron: str, zone: str, after: str, count: int) -> list[str]:
         ("15 2 * * *", "Australia/Lord_Howe", "2026-10-03T00:00", ["2026-10-04T02:30+11:00"]),
     ],
 )
-def test_a_cron_expression_falls_due_by_the_clock_on_the_wall(
-    cron: str, zone: str, after: str, expected: list[str]
-) -> None:
+def test_a_cron_expression_is_due_by_local_time(cron: str, zone: str, after: str, expected: list[str]) -> None:
     assert following(cron, zone, after, len(expected)) == expected
 
 
@@ -101,31 +99,31 @@ def test_a_cron_expression_falls_due_by_the_clock_on_the_wall(
         "0 0 * * 1#2",
     ],
 )
-def test_an_expression_that_is_none_or_never_falls_due_is_refused_with_a_sentence(cron: str) -> None:
+def test_an_invalid_or_never_due_expression_is_refused_with_a_sentence(cron: str) -> None:
     with pytest.raises(UsageError) as refused:
         validate_cron(cron)
     assert "cron" in str(refused.value) or "field" in str(refused.value)
     assert refused.value.hint
 
 
-def test_an_expression_has_one_form() -> None:
+def test_a_cron_expression_is_normalized() -> None:
     assert validate_cron("  0  9 * JAN-MAR   Mon,fri ") == "0 9 * jan-mar mon,fri"
 
 
 @pytest.mark.parametrize("zone", ["", "Mars/Olympus", "../etc/passwd", "Europe"])
-def test_a_zone_that_does_not_exist_is_refused(zone: str) -> None:
+def test_an_unknown_time_zone_is_refused(zone: str) -> None:
     with pytest.raises(UsageError):
         validate_timezone(zone)
 
 
 @pytest.mark.behaviour("TK-03")
-def test_times_that_passed_are_the_last_of_them_however_many_there_were() -> None:
+def test_of_many_missed_times_the_last_ones_are_listed() -> None:
     found = list_times_until("* * * * *", "UTC", utc("2020-01-01T00:00"), utc("2026-01-01T00:00"), limit=3)
     assert found == [utc("2025-12-31T23:58"), utc("2025-12-31T23:59"), utc("2026-01-01T00:00")]
 
 
 @pytest.mark.behaviour("TK-03")
-def test_the_first_time_that_passed_is_the_scheduled_one_though_the_expression_says_otherwise() -> None:
+def test_the_first_missed_time_is_the_scheduled_one_even_if_the_expression_changed() -> None:
     found = list_times_until("0 9 * * *", "UTC", utc("2026-01-01T12:34"), utc("2026-01-02T10:00"), limit=10)
     assert found == [utc("2026-01-01T12:34"), utc("2026-01-02T09:00")]
 
@@ -138,7 +136,7 @@ def test_the_first_time_that_passed_is_the_scheduled_one_though_the_expression_s
     days=st.integers(min_value=0, max_value=730),
     minutes=st.integers(min_value=0, max_value=1439),
 )
-def test_times_only_go_forward_and_none_is_left_out(zone: str, cron: str, days: int, minutes: int) -> None:
+def test_due_times_only_advance_and_none_is_left_out(zone: str, cron: str, days: int, minutes: int) -> None:
     start = utc("2025-01-01T00:00") + timedelta(days=days, minutes=minutes)
     first = next_time(cron, zone, start)
     assert first > start
@@ -148,7 +146,7 @@ def test_times_only_go_forward_and_none_is_left_out(zone: str, cron: str, days: 
 
 
 def gone_through(cron: str, zone: ZoneInfo, start: datetime, hours: int) -> list[datetime]:
-    """The same by the rules' plain words: every minute is looked at."""
+    """The expected times, found by checking every minute."""
     every_hour = cron.split()[1] == "*"
     found, walls = [], set[datetime]()
     before = start.astimezone(zone).replace(tzinfo=None)
@@ -178,7 +176,7 @@ def gone_through(cron: str, zone: ZoneInfo, start: datetime, hours: int) -> list
         ("America/Santiago", "2026-09-06T01:00"),
     ],
 )
-def test_the_rules_hold_for_every_minute_around_a_change_of_the_clocks(cron: str, zone: str, start: str) -> None:
+def test_cron_rules_hold_for_every_minute_around_a_daylight_saving_change(cron: str, zone: str, start: str) -> None:
     moment, found = utc(start), []
     end = moment + timedelta(hours=7)
     while (moment := next_time(cron, zone, moment)) <= end:

@@ -1,4 +1,4 @@
-"""When runs begin, and that each begins once."""
+"""When runs start, and that each starts once."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ HOUR_S = 3600.0
 
 
 @pytest.mark.behaviour("TK-02")
-async def test_a_task_falls_due_at_the_second(tmp_path: Path) -> None:
+async def test_a_task_is_due_to_the_second(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(in_s=90)
         session = await bench.add_session()
@@ -55,7 +55,7 @@ async def test_a_task_falls_due_at_the_second(tmp_path: Path) -> None:
 
 
 @pytest.mark.behaviour("TK-02")
-async def test_a_new_task_is_noticed_while_the_engine_sleeps(tmp_path: Path) -> None:
+async def test_a_new_task_is_noticed_while_the_scheduler_sleeps(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         await bench.wait_until_idle()
         task = await bench.add_task(in_s=0)
@@ -63,7 +63,7 @@ async def test_a_new_task_is_noticed_while_the_engine_sleeps(tmp_path: Path) -> 
 
 
 @pytest.mark.behaviour("TK-02")
-async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -> None:
+async def test_a_clock_change_is_noticed_within_a_minute(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         await bench.add_task(in_s=86_400)
         await bench.wait_until_idle()
@@ -71,7 +71,7 @@ async def test_a_clock_that_was_set_is_noticed_within_a_minute(tmp_path: Path) -
 
 
 @pytest.mark.behaviour("TK-01")
-async def test_the_next_time_is_counted_from_the_scheduled_one(tmp_path: Path) -> None:
+async def test_the_next_time_is_computed_from_the_scheduled_one(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         await bench.wait_until_idle()
@@ -83,13 +83,13 @@ async def test_the_next_time_is_counted_from_the_scheduled_one(tmp_path: Path) -
 
 @pytest.mark.behaviour("TK-02")
 @pytest.mark.parametrize("written", [False, True])
-async def test_a_run_that_was_decided_before_a_crash_is_written_once(tmp_path: Path, written: bool) -> None:
+async def test_a_run_recorded_before_a_crash_is_written_once(tmp_path: Path, written: bool) -> None:
     clock = ManualClock()
     async with run_scheduler(tmp_path, clock) as bench:
         task = await bench.add_task(in_s=3600)
         session = await bench.add_session()
         await bench.wait_until_idle()
-    # What a host leaves that is killed between the two files, before or after the second.
+    # The state left by a host that is killed between the two files, before or after the second.
     async with run_scheduler(tmp_path, clock) as bench:
         due = task.next_due
         assert due is not None
@@ -111,7 +111,7 @@ async def test_a_run_that_was_decided_before_a_crash_is_written_once(tmp_path: P
 @pytest.mark.parametrize(
     ("misfire", "hours"), [(MisfirePolicy.LATEST, [3]), (MisfirePolicy.ALL, [1, 2, 3]), (MisfirePolicy.SKIP, [])]
 )
-async def test_what_was_missed_while_no_host_ran_is_dealt_with_by_policy(
+async def test_times_missed_while_the_host_was_down_are_handled_by_policy(
     tmp_path: Path, misfire: MisfirePolicy, hours: Sequence[int]
 ) -> None:
     clock = ManualClock()
@@ -129,7 +129,7 @@ async def test_what_was_missed_while_no_host_ran_is_dealt_with_by_policy(
         assert (await bench.read_task(task)).next_due == START + timedelta(hours=4)
 
 
-async def test_a_series_whose_last_run_goes_on_skips_the_next(tmp_path: Path) -> None:
+async def test_a_recurring_task_skips_a_time_while_its_last_run_continues(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         await bench.wait_until_idle()
@@ -143,7 +143,7 @@ async def test_a_series_whose_last_run_goes_on_skips_the_next(tmp_path: Path) ->
 
 
 @pytest.mark.behaviour("TK-02")
-async def test_a_mailbox_that_refuses_is_tried_again_and_holds_up_nobody(tmp_path: Path) -> None:
+async def test_a_damaged_mailbox_is_retried_and_delays_no_other_session(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         broken = bench.mailboxes.layout(await bench.add_session("broken")).root
         broken.parent.mkdir(parents=True)
@@ -159,7 +159,7 @@ async def test_a_mailbox_that_refuses_is_tried_again_and_holds_up_nobody(tmp_pat
         assert len(await bench.messages(await bench.add_session("broken"))) == 1
 
 
-async def test_a_run_that_waits_for_its_mailbox_is_dropped_when_its_task_is_cancelled(tmp_path: Path) -> None:
+async def test_a_run_waiting_for_its_mailbox_is_dropped_when_its_task_is_cancelled(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         broken = bench.mailboxes.layout(await bench.add_session()).root
         broken.parent.mkdir(parents=True)
@@ -175,7 +175,7 @@ async def test_a_run_that_waits_for_its_mailbox_is_dropped_when_its_task_is_canc
         assert (run.outcome, run.error) == (RunOutcome.SKIPPED, CANCELLED)
 
 
-async def test_a_conversation_that_is_gone_takes_its_tasks_along(tmp_path: Path) -> None:
+async def test_a_deleted_session_cancels_its_tasks(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         session = await bench.add_session()
@@ -190,7 +190,7 @@ async def test_a_conversation_that_is_gone_takes_its_tasks_along(tmp_path: Path)
 
 
 @pytest.mark.behaviour("TK-07")
-async def test_a_message_that_recurs_is_entered_for_its_chat_each_time_and_wakes_no_agent(tmp_path: Path) -> None:
+async def test_a_recurring_message_is_enqueued_each_time_without_waking_the_agent(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY, kind=TaskKind.MESSAGE)
         session = await bench.add_session()
@@ -214,7 +214,7 @@ async def test_a_message_that_recurs_is_entered_for_its_chat_each_time_and_wakes
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_task_can_be_run_beside_its_schedule_even_while_it_is_paused(tmp_path: Path) -> None:
+async def test_a_task_can_be_run_outside_its_schedule_even_while_paused(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         async with bench.store.transaction() as tx:
@@ -229,7 +229,7 @@ async def test_a_task_can_be_run_beside_its_schedule_even_while_it_is_paused(tmp
 
 
 async def _end(bench: SchedulerHarness, task: Task, session: Session, *, completed: bool, count: int) -> None:
-    """Let the task fall due once more and its run end."""
+    """Let the task be due once more and its run end."""
     await bench.clock.advance(HOUR_S)
     run = (await bench.wait_for_started(task, count))[-1]
     await bench.wait_until_idle()
@@ -243,7 +243,7 @@ async def _end(bench: SchedulerHarness, task: Task, session: Session, *, complet
 
 
 @pytest.mark.behaviour("TK-04", "TK-06")
-async def test_a_series_that_fails_again_and_again_is_paused_and_its_chat_told_once(tmp_path: Path) -> None:
+async def test_a_recurring_task_that_fails_repeatedly_is_paused_with_one_notice(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         session = await bench.add_session()
@@ -266,7 +266,7 @@ async def test_a_series_that_fails_again_and_again_is_paused_and_its_chat_told_o
 
 
 @pytest.mark.behaviour("TK-04")
-async def test_a_success_in_between_starts_the_count_again(tmp_path: Path) -> None:
+async def test_a_success_resets_the_count_of_failures(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         session = await bench.add_session()
@@ -278,7 +278,7 @@ async def test_a_success_in_between_starts_the_count_again(tmp_path: Path) -> No
 
 
 @pytest.mark.behaviour("TK-06")
-async def test_the_end_of_a_run_is_told_twice_and_counted_once(tmp_path: Path) -> None:
+async def test_a_run_result_reported_twice_is_counted_once(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task(cron=HOURLY)
         session = await bench.add_session()
@@ -293,7 +293,7 @@ async def test_the_end_of_a_run_is_told_twice_and_counted_once(tmp_path: Path) -
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_the_runner_can_read_the_sessions_open_tasks(tmp_path: Path) -> None:
+async def test_the_runner_can_read_the_open_tasks_of_its_session(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         task = await bench.add_task("j1", cron=HOURLY)
         gone = await bench.add_task("j2", in_s=60)
@@ -317,7 +317,7 @@ async def test_the_runner_can_read_the_sessions_open_tasks(tmp_path: Path) -> No
         ]
 
 
-async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_behind(tmp_path: Path) -> None:
+async def test_finished_tasks_cost_no_query_time(tmp_path: Path) -> None:
     async with run_scheduler(tmp_path, ManualClock()) as bench:
         for sql in (tasks.OPEN_OF_SESSION, tasks.DUE_OF_SESSION, tasks.SESSIONS_DUE, tasks.NEXT_DUE):
             values = dict.fromkeys(("session", "now"), "") if ":" in sql else ("",)
@@ -330,8 +330,8 @@ async def test_tasks_that_are_over_cost_nothing_however_many_an_agent_leaves_beh
 
 
 @pytest.mark.behaviour("TK-06")
-async def test_what_is_changed_while_it_is_decided_on_runs_as_it_is_then(tmp_path: Path) -> None:
-    """Cancelled or with another text: what was read before is of the past."""
+async def test_a_task_changed_during_the_decision_runs_as_changed(tmp_path: Path) -> None:
+    """Cancelled or with another text: what was read before is outdated."""
     watched: list[InterleavedStore] = []
 
     def watch(store: Store) -> Store:

@@ -26,7 +26,7 @@ async def bench(tmp_path: Path) -> AsyncIterator[SchedulerHarness]:
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_making_a_task_twice_makes_one(bench: SchedulerHarness) -> None:
+async def test_creating_a_task_twice_makes_one(bench: SchedulerHarness) -> None:
     first = await bench.add_task(in_s=60)
     again = await bench.add_task(in_s=600)
     assert again.next_due == first.next_due
@@ -34,7 +34,7 @@ async def test_making_a_task_twice_makes_one(bench: SchedulerHarness) -> None:
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_what_is_paused_is_resumed_and_what_is_cancelled_is_not(bench: SchedulerHarness) -> None:
+async def test_a_paused_task_can_be_resumed_and_a_cancelled_one_cannot(bench: SchedulerHarness) -> None:
     task = await bench.add_task(cron="0 * * * *")
     async with bench.store.transaction() as tx:
         assert (await task_operations.pause(tx, task.id, START)).status is TaskStatus.PAUSED
@@ -54,7 +54,7 @@ async def test_what_is_paused_is_resumed_and_what_is_cancelled_is_not(bench: Sch
 
 
 @pytest.mark.behaviour("TK-05")
-async def test_a_new_time_takes_the_place_of_the_old_one(bench: SchedulerHarness) -> None:
+async def test_an_updated_time_replaces_the_old_one(bench: SchedulerHarness) -> None:
     task = await bench.add_task(cron="0 9 * * *")
     async with bench.store.transaction() as tx:
         moved = await task_operations.update(tx, task.id, timezone="Asia/Tokyo", now=START)
@@ -67,7 +67,7 @@ async def test_a_new_time_takes_the_place_of_the_old_one(bench: SchedulerHarness
         assert (same.content, same.next_due) == ("Look again.", LATER)
 
 
-async def test_a_time_that_has_passed_means_now(bench: SchedulerHarness) -> None:
+async def test_a_time_in_the_past_means_now(bench: SchedulerHarness) -> None:
     task = await bench.add_task(in_s=-600)
     assert task.next_due == START
 
@@ -83,7 +83,7 @@ async def test_a_time_that_has_passed_means_now(bench: SchedulerHarness) -> None
         ({"kind": TaskKind.MESSAGE, "origin": None, "out_kind": "chat"}, "needs a chat"),
     ],
 )
-async def test_what_makes_no_sense_is_refused_with_a_sentence(
+async def test_an_invalid_task_is_refused_with_a_sentence(
     bench: SchedulerHarness, wrong: dict[str, object], says: str
 ) -> None:
     session = await bench.add_session()
@@ -106,7 +106,7 @@ async def test_what_makes_no_sense_is_refused_with_a_sentence(
     assert refused.value.hint
 
 
-async def test_a_conversation_has_so_many_tasks_and_no_more(bench: SchedulerHarness) -> None:
+async def test_a_session_has_a_limited_number_of_tasks(bench: SchedulerHarness) -> None:
     for number in range(MAX_OPEN_TASKS):
         await bench.add_task(f"j{number}", in_s=600)
     with pytest.raises(UsageError, match="tasks already"):

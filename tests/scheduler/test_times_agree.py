@@ -1,4 +1,4 @@
-"""However a time is given, it is the same moment: on every day of the year, also where clocks are set."""
+"""However a time is given, it is the same moment: on every day of the year, also at daylight saving changes."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from nanohost.scheduler.schedule import next_time
 from nanohost_protocol.moments import parse_future_moment, parse_moment
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
-"""The last one's clocks are set by half an hour."""
+"""The last one's clocks change by half an hour."""
 FIRST, YEARS = date(2026, 1, 1), 4
 quick = settings(max_examples=400, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
 
 
 def days_of_change(zone: str) -> list[date]:
-    """The days on which the zone's clocks are set, and the leap day."""
+    """The days of the zone's clock changes, and the leap day."""
     days = [FIRST + timedelta(days=number) for number in range(366 * YEARS)]
     return [day for day in days if _offset(day, zone) != _offset(day + timedelta(days=1), zone)] + [date(2028, 2, 29)]
 
@@ -41,7 +41,7 @@ wall_times = st.sampled_from(ZONES).flatmap(
 @pytest.mark.behaviour("TK-01")
 @quick
 @given(wall_times)
-def test_a_time_a_date_in_a_series_and_a_weekday_in_a_series_are_one_moment(given: tuple[str, date, time]) -> None:
+def test_a_time_and_the_matching_cron_expressions_give_the_same_moment(given: tuple[str, date, time]) -> None:
     zone, day, at = given
     wall = datetime.combine(day, at)
     now = datetime.combine(day, time(), UTC) - timedelta(days=3)
@@ -53,7 +53,7 @@ def test_a_time_a_date_in_a_series_and_a_weekday_in_a_series_are_one_moment(give
 
 @quick
 @given(wall_times)
-def test_what_is_shown_of_a_moment_names_it(given: tuple[str, date, time]) -> None:
+def test_a_displayed_time_parses_to_the_same_moment(given: tuple[str, date, time]) -> None:
     zone, day, at = given
     now = datetime.combine(day, time(), UTC) - timedelta(days=3)
     meant = parse_future_moment(f"{day}T{at:%H:%M}", zone=ZoneInfo(zone), now=now)
@@ -61,14 +61,14 @@ def test_what_is_shown_of_a_moment_names_it(given: tuple[str, date, time]) -> No
     assert parse_moment(shown.isoformat(), zone=UTC, now=now) == meant
     assert parse_moment(f"{meant:%Y-%m-%dT%H:%M}Z", zone=ZoneInfo(zone), now=now) == meant
     assert parse_moment(f"+{int((meant - now).total_seconds())}", zone=UTC, now=now) == meant
-    # The clock on the wall shows what was asked for, unless it never shows that.
+    # Local time is what was asked for, unless that time does not exist.
     exists = shown.replace(tzinfo=None) == datetime.combine(day, at)
     assert exists or shown.utcoffset() != (meant - timedelta(seconds=1)).astimezone(ZoneInfo(zone)).utcoffset()
 
 
 @quick
 @given(wall_times, st.integers(6, 60 * 24 * 1500))
-def test_what_was_probably_meant_can_be_asked_for(given: tuple[str, date, time], minutes_ago: int) -> None:
+def test_the_suggested_time_is_accepted(given: tuple[str, date, time], minutes_ago: int) -> None:
     zone, day, at = ZoneInfo(given[0]), given[1], given[2]
     passed = parse_moment(f"{day}T{at:%H:%M}", zone=zone, now=datetime.combine(day, time(), UTC) - timedelta(days=3))
     now = passed + timedelta(minutes=minutes_ago)
@@ -87,8 +87,8 @@ def test_what_was_probably_meant_can_be_asked_for(given: tuple[str, date, time],
         ("0 9 */2 * *", ["2026-06-01", "2026-06-03", "2026-06-05", "2026-06-07", "2026-06-09", "2026-06-11"]),
     ],
 )
-def test_of_two_day_fields_either_is_enough_also_where_one_is_a_step(cron: str, due: list[str]) -> None:
-    """cron itself wants both where one begins with a star; docs, help and tools say that it is otherwise here."""
+def test_with_both_day_fields_set_either_matches_even_with_a_step(cron: str, due: list[str]) -> None:
+    """cron itself needs both where one begins with a star; docs, help and tools say that it differs here."""
     at, days = datetime(2026, 5, 31, 12, tzinfo=UTC), []
     for _ in due:
         at = next_time(cron, "Etc/UTC", at)

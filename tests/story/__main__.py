@@ -1,4 +1,4 @@
-"""What scripts/transcripts does."""
+"""The program behind scripts/transcripts."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ STORIES = ("first-hour", "night")
 
 
 def main(typed: Sequence[str] | None = None) -> int:
-    """0 if all went as it should."""
+    """Returns 0 if all stories were played."""
     parser = argparse.ArgumentParser(
         prog="scripts/transcripts", description="What is seen in a first hour and a night."
     )
@@ -43,7 +43,7 @@ def main(typed: Sequence[str] | None = None) -> int:
 def _play(story: str, folder: Path) -> Sequence[tuple[Block, str]]:
     if story == "night":
         return [(NIGHT, NightStory(folder).play())]
-    for name in ("clone", "ada"):  # not one in the other: Claude's own program is beside this checkout alone
+    for name in ("clone", "ada"):  # one after the other: only this checkout has the claude program beside it
         (folder / name).mkdir()
     return [(A_CLONE, play_clone(folder / "clone")), (FIRST_HOUR, FirstHourStory(folder / "ada", REAL).play())]
 

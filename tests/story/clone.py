@@ -1,4 +1,4 @@
-"""The beginning: a clone, and what is seen while `make chat` installs it."""
+"""The beginning: a clone, and the output while `make chat` installs it."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from tests.story.transcript import Transcript
 from tests.support.cases import ROOT
 
 INSTALL_TIMEOUT_S = 600.0
-"""Packages come over a network."""
+"""Packages are downloaded."""
 PROGRESS_PATTERN = re.compile(r"Installing \d+ of (\d+): \S+")
 
 
 def play_clone(folder: Path) -> str:
-    """What is seen, as Markdown, until the first answer comes. What is not committed here is not in the clone."""
+    """The transcript, as Markdown, until the first answer. Uncommitted files are not in the clone."""
     transcript = Transcript(Placeholders({str(folder): "/home/ada"}))
     transcript.add_scene("A clone", "The second command installs what is needed, and says how far it is.")
     subprocess.run(["git", "clone", "--quiet", ROOT, folder / "nanohost"], check=True)

@@ -1,4 +1,4 @@
-"""A first hour: from a clone to a phone, a second person and a stranger."""
+"""A first hour: from a clone to a phone, a second person and an unknown sender."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PROGRAM = "print(*(n for n in range(2, 100) if all(n % d for d in range(2, n))))
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Timing:
-    """How long things take: as they do, or as short as a test wants them. What is seen is the same."""
+    """Durations: real ones, or as short as a test needs them. The transcript is the same."""
 
     turn_s: int
     reminder_s: int
@@ -33,7 +33,7 @@ FAST = Timing(turn_s=4, reminder_s=2)
 
 
 class FirstHourStory:
-    """`folder` is the home directory of somebody. Entered, all of it is there."""
+    """`folder` is somebody's home directory. Everything is ready once entered."""
 
     def __init__(self, folder: Path, pace: Timing) -> None:
         self.machine = Machine(folder)
@@ -42,7 +42,7 @@ class FirstHourStory:
         self._pace = pace
 
     def play(self) -> str:
-        """What is seen, as Markdown. Everything is ended."""
+        """The transcript, as Markdown. Everything is stopped afterwards."""
         self.machine.home.mkdir(parents=True, exist_ok=True)
         with self.platforms.running():
             try:
@@ -106,7 +106,7 @@ class FirstHourStory:
                 "nanohost chat", chat.wait_until(lambda text: "Bash, " in text and text.endswith("you> thank y"))
             )
             chat.wait_for_text("from 2 to 97.")
-            chat.send_keys("\x15")  # what was typed ahead is taken back
+            chat.send_keys("\x15")  # the typed-ahead text is deleted
             chat.wait_until(lambda text: text.endswith("you>"))
             self.transcript.add_text("And when it is done:")
             chat.send_line("/quit")

@@ -1,4 +1,4 @@
-"""The machine of a story: a home, commands as they are typed in a terminal, and a host that runs in another one."""
+"""The machine of a story: a home, commands typed in a terminal, and a host that runs in another one."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from tests.cli.terminal import Terminal, run_in_terminal
 
 COLUMNS, WIDE = 100, 400
 RUNTIME = "bubblewrap"
-"""What there is everywhere, in seconds. What is seen does not depend on it, but for the line that names it."""
+"""Available everywhere, in seconds. The transcript does not depend on it, except for the line that names it."""
 
 
 @dataclass
 class Machine:
-    """`root`: whoever's home directory it is; nanohost is a checkout in it."""
+    """`root`: somebody's home directory; nanohost is a checkout in it."""
 
     root: Path
     environ: Mapping[str, str] = field(default_factory=dict)
@@ -34,19 +34,19 @@ class Machine:
 
     @contextmanager
     def terminal(self, *words: str, columns: int = WIDE) -> Iterator[Terminal]:
-        """`nanohost` with these words; in a wide one, since what stands there is folded later, without paths in it that
-        are longer or shorter than those that are shown."""
+        """`nanohost` with these arguments; in a wide terminal, because lines are wrapped later, when their paths have a
+        fixed length."""
         with run_in_terminal([*_program(), *words], self._environment(), columns=columns, folder=self.home) as begun:
             yield begun
 
     def run(self, *words: str) -> str:
-        """What is on the screen when the command has ended."""
+        """The screen when the command has ended."""
         with self.terminal(*words) as terminal:
             terminal.ends()
             return terminal.text()
 
     def run_until(self, shown: Sequence[str], *words: str, excluded: Sequence[str] = ()) -> str:
-        """The same, typed again and again until all this is shown, and nothing of what is excepted."""
+        """Repeat the command until its output has all of these texts, and none of the excluded ones."""
         ends = time.monotonic() + scaled_timeout(HANG_TIMEOUT_S)
         while not _matches(screen := self.run(*words), shown, excluded):
             assert time.monotonic() < ends, f"{shown}, not {excluded}: nanohost {' '.join(words)} says:\n{screen}"
@@ -54,7 +54,7 @@ class Machine:
 
     @contextmanager
     def run_host(self) -> Iterator[subprocess.Popen[str]]:
-        """`nanohost run`, ready, in another terminal; ended by Ctrl-C."""
+        """`nanohost run`, ready, in another terminal; stopped by Ctrl-C."""
         environ = self._environment() | {"NANOHOST_LOG": "json"}
         with subprocess.Popen(
             [*_program(), "run"],

@@ -1,4 +1,4 @@
-"""An operator's night: what is wrong, what status says of it, what is typed, and that all is well again."""
+"""An operator's night: problems, what status shows, the commands typed, and that all is well again."""
 
 from __future__ import annotations
 
@@ -15,17 +15,17 @@ from tests.support.messages_api import Text, ToolUse
 from tests.support.small_disk import mount_small_disk
 
 DISK_MB, TOO_MUCH_MB = 1100, 1060
-"""A disk with more room than the gigabyte that status warns below, and what leaves less of it than the host's part.
-
-Not all: who filled it is held as soon as that can be written, which on a full one is whenever there is room."""
+"""A disk with more space than the gigabyte below which status warns, and a file that leaves less than the host's
+reserve. Not less than that: the cause is held as soon as the hold can be written, which on a full disk is whenever
+there is space."""
 NEW_TOKEN = "123456789:simulated_token_after_the_first_one"
 ALL_WELL_TEXT, WAITING_TITLE, UNKNOWN_COST_TEXT = "All is well.", "Waiting to be sent", "not known"
 AT_ONCE = ("Write down", "The agent main is on hold", "I am on hold", "The disk is nearly full", "There are too many")
-"""What is told when a disk is full, in the order in which it usually comes."""
+"""The messages about a full disk, in their usual order."""
 
 
 class NightStory:
-    """`folder` is the home directory of somebody. Needs the right to mount, for a disk that can be filled."""
+    """`folder` is somebody's home directory. Needs the right to mount, for a disk that can be filled."""
 
     def __init__(self, folder: Path) -> None:
         self.machine = Machine(folder)
@@ -33,7 +33,7 @@ class NightStory:
         self.transcript = Transcript(Placeholders({str(folder): "/home/ada"}))
 
     def play(self) -> str:
-        """What is seen, as Markdown. Everything is ended."""
+        """The transcript, as Markdown. Everything is stopped afterwards."""
         with mount_small_disk(self.machine.home, DISK_MB), self.platforms.running():
             self.machine.environ = {
                 "ANTHROPIC_BASE_URL": self.platforms.model.base_url,
@@ -119,7 +119,7 @@ class NightStory:
         self.transcript.add_phone(ADA, self._screen())
 
     def _log(self, session: str) -> str:
-        """Its last line: how many there are depends on how often it was tried."""
+        """Its last line: their number depends on how often it was tried."""
         head, *lines = self.machine.run("logs", session).splitlines()
         return "\n".join([head, lines[-1]])
 

@@ -1,4 +1,4 @@
-"""Where the transcripts stand."""
+"""The pages with transcripts."""
 
 from __future__ import annotations
 
@@ -12,6 +12,6 @@ def _played() -> str:
 
 _TUTORIAL = ROOT / "docs" / "tutorial.md"
 A_CLONE = Block(page=_TUTORIAL, render=_played, about="a clone")
-"""Played by the script alone, since it installs all that there is."""
+"""Played by the script only, because it installs everything."""
 FIRST_HOUR = Block(page=_TUTORIAL, render=_played, about="a first hour")
 NIGHT = Block(page=ROOT / "docs" / "how-to" / "when-status-shows.md", render=_played, about="a night")

@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 
 OLDEST_IDS = ("skq3v7h2m5xw4r6ta", "sbn5d2y7c4zj3g6pe", "sfw6u3l5t2oi7q4sd")
-"""Sessions, in the order in which they are seen."""
+"""Sessions, in order of appearance."""
 SESSION = re.compile(r"\bs[a-z2-7]{16}\b")
 APPROVAL = re.compile(r"(?:/approve |\? \()([a-z0-9]{6})\b")
 CODE = re.compile(r"\b[A-Z2-9]{4}-[A-Z2-9]{4}\b")
@@ -37,19 +37,19 @@ COLUMN_REPLACEMENTS: Mapping[str, str] = {
     "left": "34 MiB",
     "cost usd": "0.01",
 }
-"""Cells of tables by the head of their column."""
+"""Table cells by their column heading."""
 GAP = re.compile(r" {2,}")
 QR_CODE = re.compile(r"^[█▀▄ ]+$")
 
 
 class Placeholders:
-    """`known`: what this play alone knows, and what stands for it."""
+    """`known`: texts of this story only, and their replacements."""
 
     def __init__(self, known: Mapping[str, str]) -> None:
         self._known = dict(known)
 
     def apply(self, text: str) -> str:
-        """The text as it always is."""
+        """Replace all variable text."""
         for real, shown in self._known.items():
             text = text.replace(real, shown)
         for approval in APPROVAL.findall(text):
@@ -70,7 +70,7 @@ class Placeholders:
 
 
 def replace_qr_code(lines: Sequence[str]) -> Iterator[str]:
-    """The lines, with a word in the place of a QR code."""
+    """The lines, with a word in place of a QR code."""
     for number, line in enumerate(lines):
         if not (line.strip() and QR_CODE.match(line)):
             yield line
@@ -79,7 +79,7 @@ def replace_qr_code(lines: Sequence[str]) -> Iterator[str]:
 
 
 def realign_tables(lines: Sequence[str]) -> Iterator[str]:
-    """Each table among the lines with columns as wide as they have to be now."""
+    """Each table in the lines, with the column widths that it needs now."""
     table: list[list[str]] = []
     indent, alone = 0, ""
     for number, line in enumerate([*lines, ""]):

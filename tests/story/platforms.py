@@ -1,4 +1,4 @@
-"""The stand-ins of Telegram and of the model's service, in a thread of their own: a story waits for programs."""
+"""The stubs of Telegram and of the model's service, in a separate thread, because a story blocks on programs."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ KEY = "sk-ant-api03-the-right-one"
 
 
 class StubPlatforms:
-    """Both serve while `running` is entered. What is done with them is done in their thread."""
+    """Both serve while `running` is entered. All calls run in their thread."""
 
     def __init__(self) -> None:
         self.telegram = TelegramSimulator()
@@ -41,7 +41,7 @@ class StubPlatforms:
             self._loop.close()
 
     def run_in_loop(self, wanted: Coroutine[Any, Any, T]) -> T:
-        """What comes of it. Raises TimeoutError when nothing does."""
+        """The result of the coroutine. Raises TimeoutError."""
         return asyncio.run_coroutine_threadsafe(wanted, self._loop).result(scaled_timeout(HANG_TIMEOUT_S * 2))
 
     def write_message(self, person: Person, text: str) -> None:
@@ -49,7 +49,7 @@ class StubPlatforms:
         self.run_in_loop(self.telegram.write(person.id, text, person=person))
 
     def revoke(self, token: str) -> None:
-        """@BotFather gives another token: the one before is dead at once, also for who is being answered."""
+        """@BotFather gives another token: the old one is invalid at once, also for requests in progress."""
 
         async def revoke() -> None:
             self.telegram.token = token
@@ -59,7 +59,7 @@ class StubPlatforms:
         self.run_in_loop(revoke())
 
     def wait_for_text(self, person: Person, words: str) -> ScreenMessage:
-        """The message with these words, once it is on the screen of this person."""
+        """The message with this text, once it is on this person's screen."""
 
         def found() -> list[ScreenMessage]:
             return [one for one in self.telegram.screen(person.id) if words in one.text]

@@ -1,4 +1,4 @@
-"""What differs from one play to the next is written as what does not, and tables keep their columns."""
+"""Variable text of a story is replaced by constant text, and tables keep their columns."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ CASES = {
 
 
 @pytest.mark.parametrize("text", CASES)
-def test_what_differs_is_written_as_what_does_not(text: str) -> None:
+def test_variable_text_is_replaced_by_constant_text(text: str) -> None:
     assert Placeholders({}).apply(text) == CASES[text]
 
 
-def test_a_session_keeps_its_name_and_another_has_another() -> None:
+def test_equal_session_ids_get_the_same_placeholder_and_different_ones_another() -> None:
     one, two = "s" + "a" * 16, "s" + "b" * 16
     first, again, second = Placeholders({}).apply(f"{one} {one} {two}").split()
     assert first == again != second
     assert len(first) == len(one)
 
 
-def test_what_only_this_play_knows_is_replaced_first() -> None:
+def test_replacements_of_the_scenario_come_first() -> None:
     assert Placeholders({"/tmp/x1/12:30": "/home/ada"}).apply("in /tmp/x1/12:30/nanohost") == "in /home/ada/nanohost"

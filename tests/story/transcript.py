@@ -10,11 +10,11 @@ from tests.story.machine import COLUMNS
 from tests.story.placeholders import Placeholders
 
 ELLIPSIS = "…"
-"""Where lines are left out that stood there before."""
+"""Marks lines that were left out because they were shown before."""
 
 
 class Transcript:
-    """Screens that follow each other without a word between them are one block."""
+    """Screens that follow each other without text between them are one block."""
 
     def __init__(self, placeholders: Placeholders) -> None:
         self._placeholders = placeholders
@@ -23,7 +23,7 @@ class Transcript:
         self._seen: dict[str, str] = {}
 
     def text(self) -> str:
-        """All of it."""
+        """The whole transcript."""
         self._end_block()
         return "\n".join(self._lines).strip("\n")
 
@@ -37,22 +37,22 @@ class Transcript:
         self._lines += [words, ""]
 
     def add_terminal(self, typed: str, screen: str = "") -> None:
-        """A command, and all that it printed."""
+        """A command, and its output."""
         self._add([*self._always(f"$ {typed}"), *self._always(screen)])
 
     def add_later_terminal(self, screen: str, begin: str) -> None:
-        """The same terminal some time later, from the line on that begins so."""
+        """The same terminal some time later, from the line that begins so."""
         lines = self._always(screen)
         self._add([ELLIPSIS, *lines[next(at for at, line in enumerate(lines) if line.startswith(begin)) :]])
 
     def add_status(self, screen: str) -> None:
-        """The status from the first thing on that is wrong; the whole of it stood there once."""
+        """The status from the first problem on; the whole of it was shown once."""
         lines = self._always(screen)
         begin = next((at for at, line in enumerate(lines) if "   → " in line or line == "All is well."), 0)
         self._add(["$ nanohost status", ELLIPSIS, *lines[begin:]])
 
     def add_phone(self, person: Person, shown: Sequence[ScreenMessage]) -> None:
-        """What is new or changed on somebody's screen."""
+        """New and changed messages on somebody's screen."""
         lines = []
         for one in shown:
             words = _words(one)
@@ -69,7 +69,7 @@ class Transcript:
         self._end_block()
 
     def mark_seen(self, shown: Sequence[ScreenMessage]) -> None:
-        """What is on a screen before the story begins."""
+        """Ignore what is on a screen before the story begins."""
         self._seen |= {one.id: _words(one) for one in shown}
 
     def _always(self, screen: str) -> list[str]:

@@ -35,19 +35,19 @@ def render_prompt(rows: Sequence[MessageIn]) -> str:
 
 
 def render_events(*events: InboundEvent) -> str:
-    """What the agent reads of them, in one prompt."""
+    """The agent's prompt for them."""
     return render_prompt([_make_row(number, event) for number, event in enumerate(events)])
 
 
 def render_accepted_events(*events: InboundEvent) -> str:
-    """The same, of events as they come. Fails for one that the host would not keep."""
+    """The same, of events as they are received. Fails for one that the host would not keep."""
     for event in events:
         assert find_problem(event) is None, f"{find_problem(event)}: {event}"
     return render_events(*(sanitize(event, has_threads=True) for event in events))
 
 
 def unescape_xml(prompt: str) -> str:
-    """The prompt as whoever knows XML reads it."""
+    """The prompt after unescaping XML."""
     return prompt.replace("&lt;", "<").replace("&gt;", ">").replace("&quot;", '"').replace("&amp;", "&")
 
 
@@ -65,7 +65,7 @@ def _make_stored_event(number: int, event: InboundEvent) -> StoredEvent:
 
 
 def check_case(case: Case, events: Iterable[InboundEvent], *, files: Collection[bytes] | None = None) -> None:
-    """That what was handed in is what the case says. `files`: what was fetched. Raises AssertionError."""
+    """Compare the accepted events with the case. `files`: the fetched files. Raises AssertionError."""
     some = list({event_identity(event): event for event in events}.values())
     assert len(some) == case.get("events", 0 if case.get("silent") else 1)
     if not some:
@@ -84,14 +84,14 @@ def check_case(case: Case, events: Iterable[InboundEvent], *, files: Collection[
 
 
 def check_prompt(case: Case, prompt: str) -> None:
-    """That the agent reads what it must, and not what it must not. Raises AssertionError."""
+    """Check the required and forbidden texts of the agent's prompt. Raises AssertionError."""
     read = unescape_xml(prompt)
     assert [words for words in case.get("sees", []) if words not in read] == [], read
     assert [words for words in case.get("not", []) if words in read] == [], read
 
 
 async def fetch_files(channel: FetchesFiles, events: Iterable[InboundEvent], folder: Path) -> set[bytes]:
-    """The files that came with these, each once."""
+    """The attached files of these events, each once."""
     found = set()
     for number, file in enumerate(one for event in events for one in event.attachments):
         path = folder / f"file-{number}"
@@ -115,7 +115,7 @@ _EVENT_DESCRIPTIONS = {EventKind.DELETION: "that it is gone", EventKind.REACTION
 
 
 def table_cell(event: InboundEvent) -> str:
-    """Without what is the same for all: who wrote, when and where."""
+    """Without what is the same for all: author, chat and time."""
     if event.kind in _EVENT_DESCRIPTIONS:
         return _EVENT_DESCRIPTIONS[event.kind]
     element = render_accepted_events(event).partition("\n")[2].strip()

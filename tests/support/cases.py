@@ -28,14 +28,14 @@ PLATFORMS = ("telegram", "discord", "slack", "whatsapp", "whatsapp_linked")
 RENDERING, DEDICATED_TEST = "rendering", "a test of its own"
 _INPUT_KEYS = frozenset({"input", "input_series", "update"})
 CASE_KEYS = frozenset({"platform", "name", "kind", "chat", "then", *_INPUT_KEYS})
-"""What every case may say. What a test looks at beside it is in that test's own KEYS."""
+"""Keys that every case may have. Keys that only one test checks are in that test's own KEYS."""
 
 Case = Mapping[str, Any]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class LocatedCase:
-    """A case and where it stands: the file's name, without its ending."""
+    """A case and its file: the file's name, without its extension."""
 
     file: str
     case: Case
@@ -48,8 +48,7 @@ class LocatedCase:
 
     @property
     def runner(self) -> str:
-        """Which test runs it: a platform, RENDERING or DEDICATED_TEST. Raises ValueError, which says what is
-        missing."""
+        """Which test runs it: a platform, RENDERING or DEDICATED_TEST. Raises ValueError that names what is missing."""
         platform = self.platform
         if platform is not None and platform not in PLATFORMS:
             raise ValueError(f"{self}: platform is {platform!r}; there are tests of {', '.join(PLATFORMS)}")
@@ -64,7 +63,7 @@ class LocatedCase:
         raise ValueError(f"{self}: no test runs it; it needs `platform` and `input`, or `forms`, or `then`")
 
     def is_run_by(self, runner: str) -> bool:
-        """Whether this test is its own. What none runs is not hidden: tests/test_cases.py fails for it."""
+        """Whether this test runs it. A case that no test runs is reported by tests/test_cases.py."""
         try:
             return self.runner == runner
         except ValueError:
@@ -76,7 +75,7 @@ class LocatedCase:
 
 @cache
 def cases_named_by_tests() -> Mapping[str, str]:
-    """The cases that tests name by `pytest.mark.case`, and where. Of two tests of one case, the last."""
+    """The cases that tests name by `pytest.mark.case`, with the test. Of two tests of one case, the last."""
     files = sorted((ROOT / "tests").rglob("*.py"))
     return {name: path.name for path in files for name in mark_texts(path, "case")}
 
@@ -92,7 +91,7 @@ def load_cases(folder: Path = FOLDER) -> list[LocatedCase]:
 
 
 def cases_for(runner: str, folder: Path = FOLDER) -> list[Case]:
-    """What this test runs, of all files."""
+    """The cases of all files that this test runs."""
     return [one.case for one in load_cases(folder) if one.is_run_by(runner)]
 
 

@@ -1,4 +1,4 @@
-"""What a hostile or broken runner may leave in a session's out/, done by hand while no host and no runner is there."""
+"""What a hostile or broken runner may leave in a session's out/, done by hand while no host and no runner runs."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ VALUES (:seq, :id, 't', :in_reply_to, :timestamp, :deliver_after, :kind, :destin
 
 
 def insert_row(layout: SessionLayout, seq: int, **columns: object) -> None:
-    """Put a row into messages_out as no runner would; without columns it is a good one."""
+    """Insert a row into messages_out as no runner would; without arguments it is a valid one."""
     row = {
         "seq": seq,
         "id": f"o-{seq}",
@@ -125,6 +125,6 @@ CORRUPTIONS: Mapping[str, Corruption] = {
     )
 }
 RECOVERABLE = ("wal", "wal_mode")
-"""What the next runner puts right by opening its file, so that the conversation goes on."""
+"""Damage that the next runner repairs by opening its file, so that the conversation continues."""
 RUNNER_STOPPING = ("gone", "junk", "fifo", "folder", "future")
-"""The runner itself cannot live with these, so nobody can even look at the message."""
+"""Damage that stops the runner itself, so that nobody can read the message."""

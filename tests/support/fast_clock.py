@@ -1,4 +1,4 @@
-"""A clock on which pauses pass faster than they do: minutes of growing pauses in a second of test."""
+"""A clock on which pauses pass faster: minutes of growing pauses in a second of test."""
 
 from __future__ import annotations
 
@@ -10,14 +10,12 @@ from nanohost.testing.time_limits import scaled_timeout
 
 
 class AcceleratedClock:
-    """Satisfies nanohost.clock.Clock. `now` is true, because runners have the machine's clock; the rest is hasty.
-
-    It is less hasty on a machine that is busy: the host's own limits pass on it, and processes that are starved would
-    miss them.
+    """Satisfies nanohost.clock.Clock. `now` is real, because runners use the machine's clock; durations are
+    accelerated. Less so on a busy machine: the host's own timeouts use this clock, and slow processes would miss them.
     """
 
     def __init__(self, factor: float = 50.0) -> None:
-        """`factor`: how many seconds pass in one, on a quiet machine."""
+        """`factor`: how many seconds pass in one, on an idle machine."""
         self.factor = factor / scaled_timeout(1)
 
     def now(self) -> datetime:

@@ -34,21 +34,21 @@ Script = Sequence[Mapping[str, object]]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunningHost:
-    """A running host and the people around it."""
+    """A running host and its people."""
 
     host: Host
     fake: FakeChannel
     home: Home
 
     async def run_command(self, words: str, *parts: object, **arguments: object) -> Any:
-        """What an operator gets for a command; the parts are its positional arguments."""
+        """The result of an operator command; the parts are its positional arguments."""
         command = find_command(words)
         return await command.execute(
             self._context(), dict(zip(command.positional[: len(parts)], parts, strict=True)) | arguments
         )
 
     async def status(self) -> str:
-        """What `nanohost status` shows."""
+        """The output of `nanohost status`."""
         return find_command("status").render(await self.run_command("status"))
 
     def _context(self) -> CommandContext:
@@ -58,7 +58,7 @@ class RunningHost:
         )
 
     async def ensure_group(self, folder: str = "main", *, script: Script | None = None) -> AgentGroup:
-        """The agent group of this folder, made when missing; `script` is what its scripted agent does."""
+        """The agent group of this folder, created when missing; `script` is the script of its agent."""
         found = await agent_groups.find(self.host.store, folder)
         if found is None:
             async with self.host.store.transaction() as tx:
@@ -72,7 +72,7 @@ class RunningHost:
         return found
 
     def resume_script(self, folder: str = "main") -> None:
-        """End what waits in a group's script: {"until_file": "go"}, in this turn and in every later one."""
+        """Release whatever waits in a group's script: {"until_file": "go"}, in this turn and in every later one."""
         (self.home.groups / folder / "go").touch()
 
     async def wire(
@@ -87,7 +87,7 @@ class RunningHost:
         unknown: UnknownSender = UnknownSender.PUBLIC,
         channel: tuple[str, str] = FAKE_CHANNEL,
     ) -> None:
-        """Tie a chat to an agent group, of the fake platform if no other is named."""
+        """Wire a chat to an agent group; the chat is on the fake platform if no other is named."""
         group = await self.ensure_group(folder, script=script)
         now = self.host.clock.now()
         known = await messaging_groups.find(
@@ -129,7 +129,7 @@ class RunningHost:
         return self.host.mailboxes.layout(session)
 
     async def containers(self) -> Sequence[Container]:
-        """What really lives, by the look of the processes."""
+        """Containers that really run, found by their processes."""
         return await self.host.foundation.runtime.adopt()
 
     def texts(self, chat: str | None = None) -> list[str]:
@@ -138,17 +138,17 @@ class RunningHost:
 
 
 def install_id_for(root: Path) -> str:
-    """The name under which a test's runners are known: of this very folder, or tests would adopt each other's."""
+    """The install id of a test's runners: derived from this folder, otherwise tests would adopt each other's."""
     return "itest" + hashlib.sha256(str(root).encode()).hexdigest()[:12]
 
 
 SCRIPTED_HOST_SETTINGS = {"provider": "scripted", "runtime": "process", "durable": False, "timezone": "UTC"}
-"""[host], where agents are scripted; sync is off, for speed."""
+"""[host], with scripted agents; sync is off, for speed."""
 
 
 def scripted_settings(**host: object) -> Settings:
-    """Settings of a host whose agents are scripted. Its sweep comes later than what a test waits for, or a wake-up that
-    was lost would not be noticed."""
+    """Settings of a host with scripted agents. Its sweep comes later than a test waits, otherwise a lost wake-up would
+    not be noticed."""
     return make_settings(host=SCRIPTED_HOST_SETTINGS | {"sweep_interval_s": scaled_timeout(60)} | host)
 
 
@@ -163,7 +163,7 @@ async def run_host(
     keep_containers: bool = False,
     with_channel: bool = True,
 ) -> AsyncIterator[RunningHost]:
-    """A host in `root` while entered; entered again with the same root it is the same install."""
+    """A running host in `root`; opening the same root again simulates a restart."""
     home = Home(root)
     fake = fake or FakeChannel()
     runtime = runtime or ProcessRuntime(install=install_id_for(root))

@@ -1,4 +1,4 @@
-"""Folders as a container may fill them. Fixtures that need very many files make them in memory: see `folder`."""
+"""Folders as a container may fill them. Fixtures with very many files create them in memory: see `folder`."""
 
 from __future__ import annotations
 

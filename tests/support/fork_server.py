@@ -31,10 +31,10 @@ from typing import Any, AnyStr
 MAX_REQUEST_BYTES = 1 << 17
 ANSWER_BYTES = 16
 NEEDS_A_START = ("PYTHON", "LANG", "LC_")
-"""Beginnings of variables that Python reads while it starts."""
+"""Prefixes of variables that Python reads while it starts."""
 
 INHERITED_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
-"""A started process goes on ignoring what its parent ignores."""
+"""A started process keeps ignoring signals that its parent ignores."""
 
 
 def can_fork(environment: Mapping[str, str]) -> bool:
@@ -67,7 +67,7 @@ class ForkedNanohost(subprocess.Popen[AnyStr]):
         shell: bool,
         *pipes_and_rest: Any,
     ) -> None:
-        """What Popen calls to have the process: the two ends of each pipe come first, -1 where there is none."""
+        """Called by Popen to start the process: the two ends of each pipe come first, -1 where there is none."""
         pipes = pipes_and_rest[:6]
         stdin, _, _, stdout, _, stderr = pipes
         request = {
@@ -138,7 +138,7 @@ class ForkServer:
 
 @cache
 def fork_server() -> ForkServer:
-    """The one of this process."""
+    """The server of this process."""
     return ForkServer()
 
 
@@ -159,7 +159,7 @@ def main() -> None:
 
 
 def _preload_modules() -> None:
-    """All that a host and a command import; what is imported later is there, too."""
+    """Import everything that a host and a command import, including what they import later."""
     import nanohost.cli.host_process
     import nanohost.cli.main
     import nanohost.cli.run

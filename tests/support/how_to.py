@@ -1,4 +1,4 @@
-"""Files that pages of docs/how-to show: what the pages say works."""
+"""Files shown on pages of docs/how-to: the tests prove that they work."""
 
 from __future__ import annotations
 

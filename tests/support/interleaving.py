@@ -1,7 +1,5 @@
-"""What another one does between two steps of ours: between a look and what is written because of it.
-
-Each thing happens once, at the first such moment after it was set, so that a test decides how two works interleave.
-"""
+"""Runs code between two steps of the code under test: between a read and the write that depends on it. Each hook runs
+once, at the first such moment after it was set, so that a test controls the interleaving."""
 
 from __future__ import annotations
 
@@ -22,8 +20,8 @@ Hook = Callable[[], Awaitable[object]]
 
 
 class InterleavedMailboxes(Mailboxes):
-    """Others' session files, and whose were looked into or changed. `after_read` and `after_update` happen after the
-    first look into an outbound.db and the first change of an inbound.db, `before_update` before that."""
+    """Wraps session files, and records which were read or updated. `after_read` and `after_update` run after the first
+    read of an outbound.db and the first update of an inbound.db, `before_update` before that."""
 
     def __init__(self, files: Mailboxes) -> None:
         self._files = files
@@ -57,7 +55,7 @@ class InterleavedMailboxes(Mailboxes):
 
 
 class InterleavedStore(Store):
-    """Another's database. `before_write` happens before the first transaction begins."""
+    """Wraps a database. `before_write` runs before the first transaction begins."""
 
     def __init__(self, store: Store) -> None:
         self._store = store

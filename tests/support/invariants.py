@@ -1,4 +1,4 @@
-"""What must be true of the files once everything has come to rest, whatever happened before."""
+"""Invariants of the files once everything is settled, whatever happened before."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.support.flow import RunningHost
 
 IDLE_TIMEOUT_S = 10.0
 IGNORED_CHECK = "outbound numbers are odd"
-"""What a hostile runner breaks in its own file, and the host can live with."""
+"""Checks that a hostile runner can break in its own file, without harm to the host."""
 
 UNFINISHED_WORK_QUERIES = {
     "events not routed": "SELECT platform_message_id FROM inbound_events WHERE status = 'new'",
@@ -33,7 +33,7 @@ UNFINISHED_WORK_QUERIES = {
 
 
 async def assert_clean(flow: RunningHost) -> None:
-    """Wait until the host has come to rest, then verify; raises AssertionError with what is not as it must be."""
+    """Wait until the host is settled, then verify; raises AssertionError with the findings."""
     problems: list[str] = []
     try:
         async with asyncio.timeout(scaled_timeout(IDLE_TIMEOUT_S)):
@@ -46,14 +46,14 @@ async def assert_clean(flow: RunningHost) -> None:
 
 
 async def wait_until(condition: Callable[[], bool], *, timeout_s: float = HANG_TIMEOUT_S) -> None:
-    """Wait for something that announces itself to nobody."""
+    """Poll for a condition without an event."""
     async with asyncio.timeout(scaled_timeout(timeout_s)):
         while not condition():  # noqa: ASYNC110 - another process's doing
             await asyncio.sleep(0.01)
 
 
 async def read_open_claims(flow: RunningHost, session: Session) -> list[Ack]:
-    """What a runner is working on; empty as long as its file cannot be read."""
+    """The open claims of a runner; empty as long as its file cannot be read."""
     try:
         return await flow.host.mailboxes.read_outbound(session, queries.open_claims()) or []
     except MailboxError:

@@ -1,4 +1,4 @@
-"""What tests are marked with, read from their files: nothing is imported."""
+"""The marks of tests, read from their files: nothing is imported."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def mark_texts(path: Path, mark: str) -> Iterator[str]:
 
 
 def tests_with_mark(path: Path, mark: str) -> Iterator[tuple[str, ast.expr]]:
-    """The test (or class of tests) and what is given, for each thing given to a `@pytest.mark.MARK(…)`."""
+    """The test (or class of tests) and the argument, for each argument of a `@pytest.mark.MARK(…)`."""
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
             yield from ((node.name, given) for one in node.decorator_list for given in _mark_arguments(one, mark))

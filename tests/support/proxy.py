@@ -1,4 +1,4 @@
-"""A proxy on loopback, HTTP and SOCKS5 on one port: whatever name it is asked for is the platform on this machine."""
+"""A proxy on loopback, HTTP and SOCKS5 on one port: every requested host is the platform on this machine."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ IPV4 = 1
 
 @dataclass
 class StubProxy:
-    """`requested_hosts`: the hosts, in order; `logins`: what SOCKS clients and HTTP clients gave for a login."""
+    """`requested_hosts`: the hosts, in order; `logins`: the credentials of SOCKS clients and HTTP clients."""
 
     should_refuse: bool = False
     requested_hosts: list[str] = field(default_factory=list)

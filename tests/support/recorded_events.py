@@ -1,4 +1,4 @@
-"""What a test hears by the event bus."""
+"""Domain events recorded by a test."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ E = TypeVar("E")
 
 
 def record_events(bus: EventBus, kind: type[E], transform: Callable[[E], Any] = lambda event: event) -> list[Any]:
-    """The events of this type from now on, in order; `transform`: of each."""
+    """The events of this type from now on, in order; `transform` is applied to each."""
     found: list[Any] = []
     bus.subscribe(kind, lambda event: found.append(transform(event)))
     return found

@@ -1,4 +1,4 @@
-"""What an agent asked for, for tests that look at all of it."""
+"""The requests of an agent, for tests that read all of them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What tests need of the machine: without it they are skipped, or fail where NANOHOST_REQUIRE_<NAME>=1 is set."""
+"""Requirements of tests: without them they are skipped, or fail where NANOHOST_REQUIRE_<NAME>=1 is set."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import pytest
 
 
 def skip_or_fail(name: str, why: str) -> NoReturn:
-    """End the test. `name`: DOCKER, PODMAN or BUBBLEWRAP."""
+    """Skip or fail the test. `name`: DOCKER, PODMAN or BUBBLEWRAP."""
     if os.environ.get(f"NANOHOST_REQUIRE_{name}") == "1":
         pytest.fail(f"{name.capitalize()} is required here: {why}")
     pytest.skip(why)

@@ -1,4 +1,4 @@
-"""A router on paper: real commands, and containers of which there are none."""
+"""A router with real commands and without containers."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ def make_router(
     attachments: AttachmentFetcher | None = None,
     fair: FairShare | None = None,
 ) -> Router:
-    """A router; what it did is told by the store's bus."""
+    """A router; its effects are visible as events on the store's bus."""
     shop = ChatCommandContext(store=store, mailboxes=mailboxes, clock=clock, containers=NoContainers(), zone=UTC)
     mailbox = MailboxWriter(mailboxes)
     return Router(

@@ -1,4 +1,4 @@
-"""Rows as tests make them by hand: what is not said is as usual."""
+"""Rows made by tests, with default values."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from nanohost_protocol.rows import InKind, MessageIn
 
 
 def make_pending_message(at: datetime, **values: Any) -> MessageIn:
-    """A message that nobody has begun with, of nowhere."""
+    """A message that nobody has claimed, without an origin."""
     row = MessageIn(
         seq=2,
         id="m",
@@ -30,7 +30,7 @@ def make_pending_message(at: datetime, **values: Any) -> MessageIn:
 
 
 def make_active_task(at: datetime, **values: Any) -> Task:
-    """One of an agent, due at this time, once."""
+    """A one-time task of an agent, due at this time."""
     row = Task(
         id=TaskId("t1"),
         session_id=SessionId("s1"),

@@ -1,4 +1,4 @@
-"""Files as people send them, made here: a scanned letter, a photo. Real ones, of the size that is asked for, about."""
+"""Files as people send them, generated: a scanned letter, a photo. Real ones, of about the requested size."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import struct
 
 
 def make_scanned_pdf(size: int, *, pages: int = 1) -> bytes:
-    """Pages that are one picture each, which does not compress. `size` is in bytes."""
+    """Pages that consist of one incompressible picture each. `size` is in bytes."""
     scan = random.Random(1).randbytes(size // pages)
     kids = b" ".join(b"%d 0 R" % (3 + 3 * page) for page in range(pages))
     objects = [b"<</Type/Catalog/Pages 2 0 R>>", b"<</Type/Pages/Kids[%s]/Count %d>>" % (kids, pages)]
@@ -37,7 +37,7 @@ def _scanned_page(number: int, scan: bytes) -> list[bytes]:
 
 
 DETAIL_COEFFICIENTS = 9
-"""Coefficients of each block of a photo: a sharp one of 12 megapixels has 6 MB then, as a telephone makes it."""
+"""Coefficients of each block of a photo: a detailed one of 12 megapixels has 6 MB then, as from a phone."""
 
 
 def make_photo(width: int = 4000, height: int = 3000) -> bytes:

@@ -1,4 +1,4 @@
-"""A session as a value, for what asks no database."""
+"""A session as a value, for tests without a database."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A disk of its own for a test, which can be filled without harm."""
+"""A separate disk for a test, which can be filled without harm."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 @contextmanager
 def mount_small_disk(folder: Path, megabytes: int, *, inodes: int = 0) -> Iterator[None]:
-    """`inodes`: so many files, 0 for any number. Skips without the right to mount."""
+    """`inodes`: the number of files, 0 for no limit. Skips without the right to mount."""
     folder.mkdir()
     options = f"size={megabytes}m,nr_inodes={inodes}"
     words = ["mount", "-t", "tmpfs", "-o", options, "nanohost-small-disk", str(folder)]

@@ -20,13 +20,13 @@ from nanohost.db.migrations import load_migrations, migrate
 
 
 def make_database(path: Path) -> None:
-    """Write a database with all of our migrations and no rows. The file must not exist yet."""
+    """Write a database with all shipped migrations and no rows. The file must not exist yet."""
     with path.open("xb") as file:
         file.write(_migrated_database())
 
 
 def create_home_database(home: Home) -> None:
-    """Give a new home its database. One that was open before gets none: it may be a home that lost its database."""
+    """Give a new home its database. A home that was opened before gets none: it may have lost its database."""
     if not any(path.exists() for path in (home.database, home.backups, home.sessions)):
         home.database.parent.mkdir(parents=True, exist_ok=True)
         make_database(home.database)
@@ -45,4 +45,4 @@ def _migrated_database() -> bytes:
     with tempfile.TemporaryDirectory(prefix="nanohost-test-") as folder:
         path = Path(folder, "nanohost.db")
         migrate(path, load_migrations([shipped_root() / "migrations"]), backups=Path(folder, "backups"))
-        return path.read_bytes()  # closed by now: nothing is left in its write-ahead log
+        return path.read_bytes()  # closed by now: its write-ahead log is empty

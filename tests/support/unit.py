@@ -58,19 +58,19 @@ INTEGRATION_PATHS = (
     "containers/test_pause_service.py",
     "verify/",
 )
-"""Folders and files below tests/ whose tests are none."""
+"""Folders and files below tests/ without unit tests."""
 INTEGRATION_FIXTURES = frozenset(
     {"docker_engine", "host_env", "host_env_with_events", "shell", "daemon", "unused_tcp_port"}
 )
-"""A test that uses one of these is none, wherever it lies."""
+"""A test that uses one of these is not a unit test, wherever it is."""
 PROCESS_EVENTS = frozenset({"subprocess.Popen", "os.fork", "os.forkpty", "os.posix_spawn", "os.exec", "os.system"})
 SOCKET_EVENTS = frozenset({"socket.bind", "socket.connect", "socket.sendto", "socket.getaddrinfo"})
-"""Audit events, see sys.addaudithook. The pair of sockets that each event loop has binds and connects nothing."""
+"""Audit events, see sys.addaudithook. The socket pair of each event loop binds and connects nothing."""
 
 
 class NotUnitTestError(BaseException):
-    """A unit test starts a process or opens a socket. No Exception, or what is tested would take it for a
-    fault of the machine, and try again."""
+    """A unit test starts a process or opens a socket. Not an Exception, which the code under test might catch and
+    retry."""
 
 
 def is_unit(file: PurePath, fixtures: Iterable[str] = ()) -> bool:
@@ -85,13 +85,13 @@ def _has_unit_tests(file: PurePath) -> bool:
 
 
 _violations: list[str] | None = None
-"""What was started or opened; None where that is nobody's business."""
+"""The forbidden calls so far; None while they are allowed."""
 
 
 @contextmanager
 def forbid_processes_and_sockets() -> Iterator[None]:
-    """Refuse to start a process or to open a socket while entered. Raises NotUnitTestError there, and at the end once
-    more: what is tested may have caught it."""
+    """Refuse to start a process or to open a socket while entered. Raises NotUnitTestError there, and again at the end:
+    the code under test may have caught it."""
     global _violations
     before, _violations = _violations, []
     try:

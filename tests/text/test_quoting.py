@@ -1,4 +1,4 @@
-"""Names are said, and do nothing."""
+"""Quoted names are readable, and have no effect."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from nanohost.text import quoting
         ("x" * 500, "`" + "x" * 60 + "…` (`fake:1`)"),
     ],
 )
-def test_a_name_is_one_line_of_code_and_the_id_is_always_said(name: str, said: str) -> None:
+def test_a_quoted_name_is_one_line_of_code_with_the_id(name: str, said: str) -> None:
     assert quoting.user("fake:1", name) == said
 
 
@@ -38,10 +38,10 @@ def test_a_name_is_one_line_of_code_and_the_id_is_always_said(name: str, said: s
         ("mail:x\nreboot", "`nanohost users unlink 'mail:x reboot'`"),
     ],
 )
-def test_an_id_in_a_command_that_is_to_be_typed_is_one_word_to_a_shell(id: str, said: str) -> None:
+def test_an_id_in_a_suggested_command_is_one_shell_word(id: str, said: str) -> None:
     assert quoting.command("nanohost", "users", "unlink", id) == said
     assert len(shlex.split(said.strip("`"))) == 4
 
 
-def test_an_id_ends_its_own_quotes_nowhere() -> None:
+def test_an_id_cannot_close_its_own_quotes() -> None:
     assert quoting.user("fake:`1` **x**\ny") == "`fake:'1' **x** y`"

@@ -1,4 +1,4 @@
-"""A healthy home for each test to break."""
+"""A healthy home for each test to damage."""
 
 from __future__ import annotations
 

@@ -1,7 +1,5 @@
-"""A home as it is in the middle of a good day, made by the host's own parts, and the surgery that breaks it.
-
-Two sessions: `rest` has answered its message and nothing waits; `busy` has a container that works on its message.
-"""
+"""A home in the middle of a normal day, made by the host's own parts, and the changes that damage it. Two sessions:
+`rest` has answered its message and is idle; `busy` has a container that works on its message."""
 
 from __future__ import annotations
 
@@ -51,7 +49,7 @@ class HealthyHome:
         return self.mailboxes.layout(session)
 
     def run_central_sql(self, sql: str) -> None:
-        """Surgery on the central database, without its rules."""
+        """Change the central database without its constraints."""
         _run_sql(self.home.database, sql)
 
     def run_inbound_sql(self, session: Session, sql: str) -> None:
@@ -127,7 +125,7 @@ async def write(store: Store, mailboxes: Mailboxes, clock: ManualClock, chat: st
     async with store.transaction() as tx:
         await events.add(tx, ChatKey("fake", "default", chat), event, now=clock.now())
     async with make_router(store, mailboxes, clock).opened():
-        pass  # leaving waits for what was found
+        pass  # closing waits for the events that were found
 
 
 async def _pending(mailboxes: Mailboxes, session: Session, clock: ManualClock) -> list[MessageIn]:
@@ -135,7 +133,7 @@ async def _pending(mailboxes: Mailboxes, session: Session, clock: ManualClock) -
 
 
 async def _answer(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
-    """A runner that is gone answered, and the answer was delivered."""
+    """A stopped runner answered, and the answer was delivered."""
     messages = await _pending(mailboxes, session, clock)
     said = NewMessageOut(
         id="o1", turn_id=TURN, kind=OutKind.CHAT, content=encode(ChatOut(text="yes")), in_reply_to=messages[0].id
@@ -169,7 +167,7 @@ async def _take_acks(store: Store, mailboxes: Mailboxes, clock: ManualClock, ses
 
 
 async def _begin(store: Store, mailboxes: Mailboxes, clock: ManualClock, session: Session) -> None:
-    """A container took the message and works on it."""
+    """A container claimed the message and works on it."""
     async with store.transaction() as tx:
         await sessions.set_lease(tx, session.id, LEASE, "paper")
     with closing(open_runner_writer(mailboxes.layout(session), LEASE)) as box:

@@ -1,4 +1,4 @@
-"""Each check sees what it is for, and nothing else does."""
+"""Each check finds its own kind of damage, and no other check does."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Breaker = Callable[[HealthyHome], None]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Case:
-    """One break, the check that finds it, and words its row must hold."""
+    """One kind of damage, the check that finds it, and words of the finding."""
 
     check: str
     name: str
@@ -32,7 +32,7 @@ def central(sql: str) -> Breaker:
 
 
 def inbound(sql: str) -> Breaker:
-    """On the session at rest; REST in the text is its id."""
+    """Run on the idle session; REST in the text is its id."""
     return lambda bench: bench.run_inbound_sql(bench.idle_session, sql)
 
 
@@ -45,7 +45,7 @@ def spoiled(spoiler: Callable[[SessionLayout], None]) -> Breaker:
 
 
 def _claim_of_nobody(bench: HealthyHome) -> None:
-    """A claim on context that came later, by a container without a lease: no work of this session is due."""
+    """A claim on later context by a container without a lease: no work of this session is due."""
     bench.run_inbound_sql(
         bench.idle_session,
         'INSERT INTO messages_in (seq, id, kind, timestamp, "trigger", content) '
@@ -400,7 +400,7 @@ CASES = (
 
 @pytest.mark.behaviour("OP-02")
 @pytest.mark.parametrize("case", CASES, ids=lambda case: f"{case.check}: {case.name}")
-async def test_a_broken_invariant_is_found_by_its_check_alone(home_fixture: HealthyHome, case: Case) -> None:
+async def test_a_broken_invariant_is_found_by_its_check_only(home_fixture: HealthyHome, case: Case) -> None:
     case.cut(home_fixture)
     [found] = await home_fixture.verify()
     assert found.check == case.check
@@ -410,12 +410,12 @@ async def test_a_broken_invariant_is_found_by_its_check_alone(home_fixture: Heal
 
 @pytest.mark.behaviour("OP-02")
 @pytest.mark.parametrize("host_running", [False, True])
-async def test_a_home_in_good_order_has_no_findings(home_fixture: HealthyHome, host_running: bool) -> None:
+async def test_an_intact_home_has_no_findings(home_fixture: HealthyHome, host_running: bool) -> None:
     assert await home_fixture.verify(host_running=host_running) == []
 
 
 @pytest.mark.behaviour("OP-02", "RT-15")
-async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_waits_for_the_record(
+async def test_an_unrecorded_edit_of_an_album_part_after_a_kill_is_no_finding(
     home_fixture: HealthyHome,
 ) -> None:
     copied = (
@@ -437,6 +437,6 @@ async def test_what_a_killed_host_has_written_of_an_edit_of_an_albums_piece_wait
     assert await home_fixture.verify() == []
 
 
-def test_every_check_is_broken_by_a_test_and_says_what_it_holds() -> None:
+def test_every_check_is_broken_by_a_test_and_described() -> None:
     assert {case.check for case in CASES} == set(CHECKS)
     assert all("." in sentence for sentence in CHECKS.values())

@@ -1,4 +1,4 @@
-"""What agents ask for is accounted for as what they say is."""
+"""Requests of agents are checked as messages are."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ VALUES ('{session}', {seq}, '{out_id}', 'tasks.pause', '{{}}', '2026', 'refused'
 """
 
 
-async def found(bench: HealthyHome) -> list[str]:
+async def failed_checks(bench: HealthyHome) -> list[str]:
     return [finding.check for finding in await bench.verify()]
 
 
 @pytest.mark.parametrize(("out_id", "checks"), [("o2", []), ("o3", ["collected rows are in the ledger"])])
-async def test_a_row_that_became_an_action_is_on_record(
+async def test_a_request_row_is_checked_against_its_recorded_action(
     home_fixture: HealthyHome, out_id: str, checks: list[str]
 ) -> None:
     home_fixture.run_outbound_sql(
@@ -29,11 +29,11 @@ async def test_a_row_that_became_an_action_is_on_record(
     home_fixture.run_central_sql(
         REQUEST.format(session=home_fixture.idle_session.id, seq=91, out_id=out_id, notice="a1", told=1)
     )
-    assert await found(home_fixture) == checks
+    assert await failed_checks(home_fixture) == checks
 
 
 @pytest.mark.parametrize(("told", "checks"), [(0, []), (1, ["pending work is due"])])
-async def test_what_is_being_told_when_the_host_dies_is_told_by_the_next(
+async def test_an_unrecorded_report_is_no_finding_and_a_recorded_one_must_be_due(
     home_fixture: HealthyHome, told: int, checks: list[str]
 ) -> None:
     home_fixture.run_inbound_sql(
@@ -44,4 +44,4 @@ async def test_what_is_being_told_when_the_host_dies_is_told_by_the_next(
     home_fixture.run_central_sql(
         REQUEST.format(session=home_fixture.idle_session.id, seq=91, out_id="o2", notice="a1", told=told)
     )
-    assert await found(home_fixture) == checks
+    assert await failed_checks(home_fixture) == checks

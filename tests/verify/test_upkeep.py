@@ -1,4 +1,4 @@
-"""Upkeep: what was settled long ago goes, what is open or keeps repetitions harmless stays, and all is in order."""
+"""Retention: old settled rows are deleted, open rows and those that recognise repeats are kept, and verify passes."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ async def in_the_past(bench: HealthyHome, chat: str, *names: str) -> None:
     bench.run_central_sql(f"UPDATE sessions SET due_at = NULL WHERE id = '{bench.idle_session.id}'")
 
 
-async def test_what_was_settled_long_ago_goes_and_everything_is_in_order_after_it(home_fixture: HealthyHome) -> None:
+async def test_old_settled_rows_are_deleted_and_verify_finds_no_problem(home_fixture: HealthyHome) -> None:
     await in_the_past(home_fixture, IDLE_NAME, "p2", "p3", "p4")
     before = await count(home_fixture, "inbound_events")
     await home_fixture.clock.advance(MONTHS_S)
@@ -63,7 +63,7 @@ async def test_what_was_settled_long_ago_goes_and_everything_is_in_order_after_i
     assert await home_fixture.verify() == []
 
 
-async def test_what_is_young_stays(home_fixture: HealthyHome) -> None:
+async def test_recent_rows_are_kept(home_fixture: HealthyHome) -> None:
     await in_the_past(home_fixture, IDLE_NAME, "p2", "p3")
     await home_fixture.clock.advance(29 * 86400)
     await upkeep(home_fixture).run_once()
@@ -71,13 +71,13 @@ async def test_what_is_young_stays(home_fixture: HealthyHome) -> None:
     assert await count(home_fixture, "deliveries") == 1
 
 
-async def test_for_ever_means_for_ever(home_fixture: HealthyHome) -> None:
+async def test_retention_without_a_limit_deletes_nothing(home_fixture: HealthyHome) -> None:
     await home_fixture.clock.advance(10 * MONTHS_S)
     await upkeep(home_fixture, keep_days=0).run_once()
     assert await count(home_fixture, "deliveries") == 1
 
 
-async def test_a_platform_that_delivers_an_event_again_is_known_for_thirty_days_however_little_is_kept(
+async def test_a_repeated_event_is_recognised_for_thirty_days_however_short_the_retention(
     home_fixture: HealthyHome,
 ) -> None:
     await in_the_past(home_fixture, IDLE_NAME, "p2")
@@ -95,7 +95,7 @@ async def test_a_platform_that_delivers_an_event_again_is_known_for_thirty_days_
         assert not await events.add(tx, ChatKey("fake", "default", IDLE_NAME), again, now=home_fixture.clock.now())
 
 
-async def test_open_work_stays_however_old_it_is(home_fixture: HealthyHome) -> None:
+async def test_open_work_is_kept_however_old_it_is(home_fixture: HealthyHome) -> None:
     await write(home_fixture.store, home_fixture.mailboxes, home_fixture.clock, BUSY_NAME, "p2")
     home_fixture.run_central_sql(
         f"UPDATE deliveries SET status = 'unknown' WHERE session_id = '{home_fixture.idle_session.id}'"
@@ -111,7 +111,7 @@ async def test_open_work_stays_however_old_it_is(home_fixture: HealthyHome) -> N
     assert len(pending) == 2
 
 
-async def test_a_notice_goes_only_when_nothing_is_left_that_it_could_be_about(home_fixture: HealthyHome) -> None:
+async def test_a_notice_is_deleted_only_when_nothing_it_may_be_about_is_left(home_fixture: HealthyHome) -> None:
     for session in (home_fixture.idle_session, home_fixture.busy_session):
         await _notice(home_fixture, session.id)
     await home_fixture.clock.advance(MONTHS_S)
@@ -120,7 +120,7 @@ async def test_a_notice_goes_only_when_nothing_is_left_that_it_could_be_about(ho
     assert [row["session_id"] for row in left] == [home_fixture.busy_session.id]
 
 
-async def test_numbers_do_not_go_back(home_fixture: HealthyHome) -> None:
+async def test_sequence_numbers_are_not_reused_after_retention(home_fixture: HealthyHome) -> None:
     await in_the_past(home_fixture, IDLE_NAME, "p2")
     await home_fixture.clock.advance(MONTHS_S)
     await upkeep(home_fixture).run_once()
@@ -138,7 +138,7 @@ async def test_numbers_do_not_go_back(home_fixture: HealthyHome) -> None:
     assert mine["id"] > latest["id"] > 0
 
 
-async def test_what_model_calls_used_is_known_after_they_are_gone(home_fixture: HealthyHome) -> None:
+async def test_daily_totals_of_model_calls_remain_after_their_deletion(home_fixture: HealthyHome) -> None:
     for status in (200, 500):
         async with home_fixture.store.transaction() as tx:
             await model_calls.add(
@@ -165,7 +165,7 @@ async def test_what_model_calls_used_is_known_after_they_are_gone(home_fixture: 
     assert tuple(day) == (IDLE_NAME, "m", 2, 1)
 
 
-async def test_runs_of_tasks_go_save_the_latest_and_a_task_that_is_over_goes_with_all_of_them(
+async def test_task_runs_are_deleted_except_the_latest_and_a_finished_task_with_all_its_runs(
     home_fixture: HealthyHome,
 ) -> None:
     for task, status in (("t1", "active"), ("t2", "cancelled"), ("t3", "active")):
@@ -188,7 +188,7 @@ async def test_runs_of_tasks_go_save_the_latest_and_a_task_that_is_over_goes_wit
     assert [row["id"] for row in await home_fixture.store.fetch_all("SELECT id FROM tasks ORDER BY id")] == ["t1", "t3"]
 
 
-async def test_what_a_container_said_long_ago_is_emptied_unless_it_may_be_alive(home_fixture: HealthyHome) -> None:
+async def test_an_old_container_log_is_emptied_unless_the_container_may_be_running(home_fixture: HealthyHome) -> None:
     for session in (home_fixture.idle_session, home_fixture.busy_session):
         log = container_log_path(home_fixture.layout(session).root)
         log.write_text("said")
@@ -198,14 +198,14 @@ async def test_what_a_container_said_long_ago_is_emptied_unless_it_may_be_alive(
     assert container_log_path(home_fixture.layout(home_fixture.busy_session).root).read_text() == "said"
 
 
-async def test_a_mailbox_that_refuses_holds_up_no_other(home_fixture: HealthyHome) -> None:
+async def test_a_damaged_mailbox_does_not_block_retention_of_others(home_fixture: HealthyHome) -> None:
     home_fixture.run_inbound_sql(home_fixture.busy_session, "PRAGMA user_version = 99")
     await home_fixture.clock.advance(MONTHS_S)
     await upkeep(home_fixture).run_once()
     assert await count(home_fixture, "deliveries") == 0
 
 
-async def test_more_than_a_batch_goes_in_one_day(home_fixture: HealthyHome) -> None:
+async def test_more_than_one_batch_is_deleted_in_a_day(home_fixture: HealthyHome) -> None:
     now = home_fixture.clock.now()
     chat = ChatKey("fake", "default", "stranger")
     async with home_fixture.store.transaction() as tx:
@@ -223,7 +223,7 @@ async def test_more_than_a_batch_goes_in_one_day(home_fixture: HealthyHome) -> N
     assert await count(home_fixture, "inbound_events WHERE status = 'dropped'") == 1
 
 
-async def test_a_host_that_looks_again_finds_nothing_new(home_fixture: HealthyHome) -> None:
+async def test_reading_again_after_retention_finds_nothing_new(home_fixture: HealthyHome) -> None:
     await home_fixture.clock.advance(MONTHS_S)
     await upkeep(home_fixture).run_once()
     told = record_events(home_fixture.store.bus, QueueHasWork)
@@ -237,7 +237,7 @@ async def test_a_host_that_looks_again_finds_nothing_new(home_fixture: HealthyHo
     assert await home_fixture.verify() == []
 
 
-async def test_the_service_begins_after_a_while_and_comes_back_a_day_later(home_fixture: HealthyHome) -> None:
+async def test_retention_starts_after_a_delay_and_repeats_daily(home_fixture: HealthyHome) -> None:
     await home_fixture.clock.advance(MONTHS_S)
     serving = asyncio.create_task(upkeep(home_fixture).run())
     await home_fixture.clock.wait_for_sleeper()
@@ -267,7 +267,7 @@ async def _notice(bench: HealthyHome, session: SessionId) -> None:
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_files_that_people_sent_go_with_their_message(home_fixture: HealthyHome) -> None:
+async def test_attachments_are_deleted_with_their_message(home_fixture: HealthyHome) -> None:
     await in_the_past(home_fixture, IDLE_NAME, "p2", "p3")
     rows = await home_fixture.store.fetch_all(
         "SELECT message_id FROM routes WHERE session_id = ? ORDER BY event_id", (home_fixture.idle_session.id,)

@@ -1,4 +1,4 @@
-"""Upkeep of what people decided and what the host said: it goes with age, and what is open, or refers, keeps it."""
+"""Retention of decisions and host messages: they are deleted with age, unless they are open or referred to."""
 
 from __future__ import annotations
 
@@ -34,8 +34,10 @@ async def rows(bench: HealthyHome, what: str) -> list[sqlite3.Row]:
     return await bench.store.fetch_all(f"SELECT * FROM {what}")
 
 
-async def said(bench: HealthyHome, name: str, *, about: int | None = None, settled: bool = True) -> Delivery:
-    """The host says something, or changes what it said, and it is sent."""
+async def send_host_message(
+    bench: HealthyHome, name: str, *, about: int | None = None, settled: bool = True
+) -> Delivery:
+    """The host sends a message, or an edit of one."""
     what = ChatOut(text=name) if about is None else EditOut(message=about, text=name)
     async with bench.store.transaction() as tx:
         entry = await host_messages.enqueue(tx, DM, what, out_id=name, now=bench.clock.now())
@@ -49,8 +51,8 @@ async def said(bench: HealthyHome, name: str, *, about: int | None = None, settl
     return entry
 
 
-async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Delivery:
-    """An approval whose card was sent, and that somebody else tried to decide."""
+async def add_approval(bench: HealthyHome, id: str, *, decided: bool = True) -> Delivery:
+    """An approval with a sent card, and a refused press of somebody else."""
     now, approval = bench.clock.now(), ApprovalId(id)
     async with bench.store.transaction() as tx:
         await approvals.add(
@@ -83,10 +85,10 @@ async def asked(bench: HealthyHome, id: str, *, decided: bool = True) -> Deliver
     return card
 
 
-async def test_a_decided_approval_goes_with_its_cards_and_what_the_host_said_of_it(home_fixture: HealthyHome) -> None:
-    await asked(home_fixture, "OLD")
+async def test_a_decided_approval_is_deleted_with_its_cards_and_notices(home_fixture: HealthyHome) -> None:
+    await add_approval(home_fixture, "OLD")
     await home_fixture.clock.advance(MONTHS_S)
-    await asked(home_fixture, "NEW")
+    await add_approval(home_fixture, "NEW")
     await tidy(home_fixture)
     assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["NEW"]
     assert [row["approval_id"] for row in await rows(home_fixture, "approval_cards")] == ["NEW"]
@@ -97,17 +99,17 @@ async def test_a_decided_approval_goes_with_its_cards_and_what_the_host_said_of_
     assert await home_fixture.verify() == []
 
 
-async def test_an_open_approval_stays_with_its_card_however_old_it_is(home_fixture: HealthyHome) -> None:
-    card = await asked(home_fixture, "OPEN", decided=False)
-    await said(home_fixture, "later")
+async def test_an_open_approval_is_kept_with_its_card_however_old_it_is(home_fixture: HealthyHome) -> None:
+    card = await add_approval(home_fixture, "OPEN", decided=False)
+    await send_host_message(home_fixture, "later")
     await home_fixture.clock.advance(MONTHS_S)
     await tidy(home_fixture)
     assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["OPEN"]
     assert await host_messages.find(home_fixture.store, card.seq) is not None
 
 
-async def test_an_approval_stays_while_what_it_allowed_is_not_done(home_fixture: HealthyHome) -> None:
-    await asked(home_fixture, "YES")
+async def test_an_approval_is_kept_while_its_action_is_not_done(home_fixture: HealthyHome) -> None:
+    await add_approval(home_fixture, "YES")
     home_fixture.run_central_sql(
         "INSERT INTO actions"
         " (session_id, seq, out_id, name, arguments, requested_at, status, notified, created_at, approval_id)"
@@ -118,13 +120,13 @@ async def test_an_approval_stays_while_what_it_allowed_is_not_done(home_fixture:
     assert [row["id"] for row in await rows(home_fixture, "approvals")] == ["YES"]
 
 
-async def test_what_the_host_said_goes_and_its_numbers_never_come_again(home_fixture: HealthyHome) -> None:
-    first = await said(home_fixture, "one")
-    last = await said(home_fixture, "two")
+async def test_host_messages_are_deleted_and_their_numbers_not_reused(home_fixture: HealthyHome) -> None:
+    first = await send_host_message(home_fixture, "one")
+    last = await send_host_message(home_fixture, "two")
     await home_fixture.clock.advance(MONTHS_S)
     await tidy(home_fixture)
     assert await host_messages.find(home_fixture.store, first.seq) is None
-    assert (await said(home_fixture, "three")).seq > last.seq
+    assert (await send_host_message(home_fixture, "three")).seq > last.seq
     assert (
         await rows(home_fixture, f"delivery_attempts WHERE session_id = '{HOST_SESSION_ID}' AND seq = {first.seq}")
         == []
@@ -132,21 +134,21 @@ async def test_what_the_host_said_goes_and_its_numbers_never_come_again(home_fix
     assert await home_fixture.verify() == []
 
 
-async def test_what_the_host_said_is_there_for_thirty_days_however_little_is_kept(home_fixture: HealthyHome) -> None:
-    await said(home_fixture, "one")
-    await said(home_fixture, "two")
+async def test_host_messages_are_kept_for_thirty_days_however_short_the_retention(home_fixture: HealthyHome) -> None:
+    await send_host_message(home_fixture, "one")
+    await send_host_message(home_fixture, "two")
     await home_fixture.clock.advance(29 * 86400)
     await tidy(home_fixture, keep_days=1)
     assert len(await rows(home_fixture, f"deliveries WHERE session_id = '{HOST_SESSION_ID}'")) == 2
 
 
 @pytest.mark.parametrize("status", ["pending", "sending", "unknown"])
-async def test_a_message_stays_while_something_in_its_chat_is_on_its_way_that_may_change_it(
+async def test_a_host_message_is_kept_while_an_edit_in_its_chat_is_pending(
     home_fixture: HealthyHome, status: str
 ) -> None:
-    first = await said(home_fixture, "one")
-    edit = await said(home_fixture, "changed", about=first.seq, settled=False)
-    await said(home_fixture, "two")
+    first = await send_host_message(home_fixture, "one")
+    edit = await send_host_message(home_fixture, "changed", about=first.seq, settled=False)
+    await send_host_message(home_fixture, "two")
     home_fixture.run_central_sql(
         f"UPDATE deliveries SET status = '{status}' WHERE session_id = '{HOST_SESSION_ID}' AND seq = {edit.seq}"
     )
@@ -155,7 +157,7 @@ async def test_a_message_stays_while_something_in_its_chat_is_on_its_way_that_ma
     assert await host_messages.find(home_fixture.store, first.seq) is not None
 
 
-async def test_a_rule_goes_when_it_has_ended_long_ago_and_its_number_is_no_other_rules(
+async def test_a_rule_is_deleted_long_after_its_end_and_its_number_is_not_reused(
     home_fixture: HealthyHome,
 ) -> None:
     made = []
@@ -193,7 +195,7 @@ async def test_the_audit_log_is_kept_for_a_year_at_least(home_fixture: HealthyHo
     assert [row["action"] for row in await rows(home_fixture, "audit_log")] == ["roles.delete"], "the latest stays"
 
 
-async def test_counts_of_what_was_dropped_go_when_nothing_was_added_for_long(home_fixture: HealthyHome) -> None:
+async def test_counts_of_dropped_messages_are_deleted_when_unchanged_for_long(home_fixture: HealthyHome) -> None:
     chat = ChatKey("fake", "default", "c")
     async with home_fixture.store.transaction() as tx:
         for number in range(450):
@@ -205,7 +207,7 @@ async def test_counts_of_what_was_dropped_go_when_nothing_was_added_for_long(hom
     assert [(row["user_id"], row["count"]) for row in await rows(home_fixture, "dropped_messages")] == [("fake:7", 2)]
 
 
-async def test_codes_and_guesses_go_after_a_day_also_when_nobody_asks_for_another_one(
+async def test_codes_and_guesses_are_deleted_after_a_day_even_without_a_new_request(
     home_fixture: HealthyHome,
 ) -> None:
     now = home_fixture.clock.now()
@@ -229,7 +231,7 @@ async def test_codes_and_guesses_go_after_a_day_also_when_nobody_asks_for_anothe
     assert (await rows(home_fixture, "codes"), await rows(home_fixture, "code_guesses")) == ([], [])
 
 
-async def test_a_question_that_is_open_keeps_its_message(home_fixture: HealthyHome) -> None:
+async def test_an_open_question_keeps_its_delivery(home_fixture: HealthyHome) -> None:
     [row] = await rows(home_fixture, f"deliveries WHERE session_id = '{home_fixture.idle_session.id}'")
     home_fixture.run_central_sql(
         "INSERT INTO questions (session_id, seq, out_id, channel_type, instance, platform_id, asked_at)"

@@ -1,4 +1,4 @@
-"""What is as it may be: half-done steps of a running host, what a killed one leaves; and how it is reported."""
+"""States that are no findings: half-done steps of a running host, and of a killed one; and the form of the report."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class NextStep:
         self._step()
 
 
-async def test_a_step_that_a_running_host_is_in_the_middle_of_is_not_reported(home_fixture: HealthyHome) -> None:
+async def test_an_unfinished_step_of_a_running_host_is_not_reported(home_fixture: HealthyHome) -> None:
     home_fixture.run_central_sql("UPDATE sessions SET due_at = NULL")
     due = f"UPDATE sessions SET due_at = created_at WHERE id = '{home_fixture.busy_session.id}'"
     clock = NextStep(home_fixture, lambda: home_fixture.run_central_sql(due))
@@ -49,7 +49,7 @@ async def test_a_step_that_a_running_host_is_in_the_middle_of_is_not_reported(ho
     assert clock.slept == [RECHECK_PAUSE_S]
 
 
-async def test_what_is_still_so_after_several_looks_is_reported_beside_a_running_host(
+async def test_a_finding_confirmed_by_several_checks_is_reported_for_a_running_host(
     home_fixture: HealthyHome,
 ) -> None:
     home_fixture.run_central_sql("UPDATE sessions SET due_at = NULL")
@@ -59,7 +59,7 @@ async def test_what_is_still_so_after_several_looks_is_reported_beside_a_running
     assert clock.slept == [RECHECK_PAUSE_S] * RECHECKS
 
 
-async def test_a_second_look_that_finds_something_else_confirms_nothing(home_fixture: HealthyHome) -> None:
+async def test_a_recheck_with_a_different_finding_confirms_nothing(home_fixture: HealthyHome) -> None:
     home_fixture.run_central_sql("UPDATE deliveries SET attempts = 2")
     counts = iter((3, 4, 5))
     clock = NextStep(
@@ -69,7 +69,7 @@ async def test_a_second_look_that_finds_something_else_confirms_nothing(home_fix
 
 
 @pytest.mark.parametrize("host_running", [True, False])
-async def test_a_delivery_under_way_is_fine_be_its_host_killed_by_now(
+async def test_a_send_in_progress_is_no_finding_even_after_a_kill(
     home_fixture: HealthyHome, host_running: bool
 ) -> None:
     home_fixture.run_central_sql(
@@ -78,14 +78,14 @@ async def test_a_delivery_under_way_is_fine_be_its_host_killed_by_now(
     assert await home_fixture.verify(host_running=host_running) == []
 
 
-async def test_a_message_whose_routing_was_cut_off_by_a_kill_need_not_be_due_yet(home_fixture: HealthyHome) -> None:
+async def test_a_message_whose_routing_was_interrupted_need_not_be_due_yet(home_fixture: HealthyHome) -> None:
     home_fixture.run_central_sql(
         "DELETE FROM routes; UPDATE inbound_events SET status = 'new'; UPDATE sessions SET due_at = NULL"
     )
     assert await home_fixture.verify() == []
 
 
-async def test_a_session_that_never_got_a_message_needs_no_folder(home_fixture: HealthyHome) -> None:
+async def test_a_session_without_messages_needs_no_folder(home_fixture: HealthyHome) -> None:
     async with home_fixture.store.transaction() as tx:
         group = await agent_groups.add(
             tx, folder="new", name="new", provider=None, model=None, now=home_fixture.clock.now()
@@ -94,7 +94,7 @@ async def test_a_session_that_never_got_a_message_needs_no_folder(home_fixture: 
     assert await home_fixture.verify() == []
 
 
-async def test_claims_of_a_dead_container_are_fine_once_they_are_freed_or_while_work_is_due(
+async def test_claims_of_a_dead_container_are_no_finding_once_freed_or_while_work_is_due(
     home_fixture: HealthyHome,
 ) -> None:
     home_fixture.run_central_sql("UPDATE sessions SET lease = NULL, runtime = NULL")
@@ -104,35 +104,35 @@ async def test_claims_of_a_dead_container_are_fine_once_they_are_freed_or_while_
     assert await home_fixture.verify() == []
 
 
-async def test_an_outbound_file_that_only_a_runner_may_roll_back_is_fine(home_fixture: HealthyHome) -> None:
+async def test_an_outbound_file_that_only_the_runner_may_roll_back_is_no_finding(home_fixture: HealthyHome) -> None:
     _leave_a_hot_journal(home_fixture, home_fixture.idle_session)
     assert await home_fixture.mailboxes.read_outbound(home_fixture.idle_session, queries.progress()) is None
     home_fixture.run_central_sql(f"UPDATE sessions SET due_at = created_at WHERE id = '{home_fixture.idle_session.id}'")
     assert await home_fixture.verify() == []
 
 
-async def test_a_wiring_that_was_deleted_leaves_no_finding_behind(home_fixture: HealthyHome) -> None:
+async def test_a_deleted_wiring_causes_no_finding(home_fixture: HealthyHome) -> None:
     home_fixture.run_central_sql(
         "DELETE FROM routes WHERE event_id = 1; UPDATE wirings SET created_at = '2027' WHERE id = 1"
     )
     assert await home_fixture.verify() == []
 
 
-async def test_nothing_is_written(home_fixture: HealthyHome) -> None:
+async def test_verify_writes_nothing(home_fixture: HealthyHome) -> None:
     before = _stamps(home_fixture.home.sessions)
     home_fixture.run_central_sql("UPDATE sessions SET due_at = NULL")
     assert await home_fixture.verify() != []
     assert _stamps(home_fixture.home.sessions) == before
 
 
-async def test_one_cause_does_not_fill_the_screen(home_fixture: HealthyHome) -> None:
+async def test_findings_of_one_cause_are_limited(home_fixture: HealthyHome) -> None:
     for number in range(MAX_ROWS + 20):
         (home_fixture.home.sessions / "rest" / f"stray-{number}").mkdir()
     [found] = await home_fixture.verify()
     assert len(found.rows) == MAX_ROWS
 
 
-async def test_a_damaged_central_database_is_a_finding_and_no_exception(home_fixture: HealthyHome) -> None:
+async def test_a_damaged_central_database_is_a_finding_and_not_an_exception(home_fixture: HealthyHome) -> None:
     home_fixture.run_central_sql("PRAGMA wal_checkpoint(TRUNCATE)")
     with home_fixture.home.database.open("r+b") as file:
         file.seek(4096)
@@ -141,7 +141,7 @@ async def test_a_damaged_central_database_is_a_finding_and_no_exception(home_fix
     assert found[0].check == "central database integrity"
 
 
-async def test_findings_name_the_session_they_are_about(home_fixture: HealthyHome) -> None:
+async def test_findings_name_their_session(home_fixture: HealthyHome) -> None:
     await write(home_fixture.store, home_fixture.mailboxes, home_fixture.clock, BUSY_NAME, "p2")
     home_fixture.run_inbound_sql(home_fixture.busy_session, "DELETE FROM messages_in WHERE seq > 2")
     [found] = await home_fixture.verify()
@@ -149,7 +149,7 @@ async def test_findings_name_the_session_they_are_about(home_fixture: HealthyHom
 
 
 def _leave_a_hot_journal(bench: HealthyHome, session: Session) -> None:
-    """As a runner leaves it that is killed in the middle of a commit: the journal says what to undo."""
+    """A journal of a runner that was killed in the middle of a commit: it says what to roll back."""
     path = bench.layout(session).outbound_db
     journal, kept = path.with_name("outbound.db-journal"), path.with_name("kept")
     with closing(sqlite3.connect(path, isolation_level=None)) as database:

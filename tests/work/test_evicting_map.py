@@ -1,11 +1,11 @@
-"""Nothing is kept of those that are at rest, once there are many."""
+"""Idle entries are evicted once there are many."""
 
 from __future__ import annotations
 
 from nanohost.work.evicting_map import MIN_CAPACITY, EvictingMap
 
 
-def test_of_many_that_are_at_rest_few_are_remembered_and_the_others_all() -> None:
+def test_a_large_map_evicts_idle_entries_and_keeps_active_ones() -> None:
     known = EvictingMap[int, bool](lambda is_at_rest: is_at_rest)
     for number in range(20 * MIN_CAPACITY):
         known.put(number, number % 100 != 0)
@@ -13,7 +13,7 @@ def test_of_many_that_are_at_rest_few_are_remembered_and_the_others_all() -> Non
     assert [known.get(number) for number in range(0, 20 * MIN_CAPACITY, 100)] == [False] * (20 * MIN_CAPACITY // 100)
 
 
-def test_they_are_looked_through_seldom_however_many_are_not_at_rest() -> None:
+def test_entries_are_scanned_rarely_however_many_are_active() -> None:
     looked = 0
 
     def is_at_rest(_: int) -> bool:
@@ -27,7 +27,7 @@ def test_they_are_looked_through_seldom_however_many_are_not_at_rest() -> None:
     assert looked <= 2 * len(known)
 
 
-def test_a_few_are_remembered_at_rest_or_not() -> None:
+def test_a_small_map_keeps_every_entry() -> None:
     known = EvictingMap[str, int](lambda _: True)
     known.put("a", 1)
     known.put("b", 2)

@@ -1,4 +1,4 @@
-"""A chat with a long queue gives way while people elsewhere are about, and only then."""
+"""A chat with a long queue pauses while people elsewhere are active, and only then."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ class Time:
         return self.now
 
 
-def test_a_chat_that_is_alone_never_pauses() -> None:
+def test_a_chat_without_others_never_pauses() -> None:
     fair = FairShare(monotonic=Time())
     for _ in range(3):
         fair.record_event(FLOODED)
     assert fair.pause_s(FLOODED, 0.1) == 0
 
 
-def test_a_backlog_pauses_while_people_elsewhere_are_about_however_much_comes_in_meanwhile() -> None:
+def test_a_backlog_pauses_while_other_chats_are_active() -> None:
     fair = FairShare(monotonic=Time())
     fair.record_event(QUIET)
     for _ in range(3):
@@ -31,7 +31,7 @@ def test_a_backlog_pauses_while_people_elsewhere_are_about_however_much_comes_in
     assert fair.pause_s(FLOODED, 60) == MAX_PAUSE_S
 
 
-def test_it_goes_on_at_full_speed_once_nobody_else_is_about() -> None:
+def test_a_chat_runs_at_full_speed_once_no_other_is_active() -> None:
     time = Time()
     fair = FairShare(monotonic=time)
     fair.record_event(QUIET)

@@ -1,4 +1,4 @@
-"""Keyed work: never two at one key, nothing forgotten, failures tried again with growing pauses."""
+"""Keyed workers: never two for one key, no notification lost, failures retried with growing pauses."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.work.keyed_workers import INITIAL_BACKOFF_S, MAX_BACKOFF_S, KeyedWorkers
 
 
-class Workshop:
-    """Work that waits at a gate, fails when told to, and counts how many are at it."""
+class WorkersHarness:
+    """Work that waits at a gate, fails when told to, and counts its concurrent runs."""
 
     def __init__(self) -> None:
         self.clock = ManualClock()
@@ -60,15 +60,15 @@ class Workshop:
             while self.lanes.active_count():
                 self._change.clear()
                 await self._change.wait()
-                await asyncio.sleep(0)  # the worker leaves after its work
+                await asyncio.sleep(0)  # the worker ends after its work
 
 
 @pytest.fixture
-def shop() -> Workshop:
-    return Workshop()
+def shop() -> WorkersHarness:
+    return WorkersHarness()
 
 
-async def test_a_poke_is_served_once(shop: Workshop) -> None:
+async def test_a_notification_is_handled_once(shop: WorkersHarness) -> None:
     async with shop.lanes.opened():
         shop.lanes.notify("a")
         await shop.until_idle()
@@ -78,7 +78,7 @@ async def test_a_poke_is_served_once(shop: Workshop) -> None:
     assert shop.begun == ["a", "a"]
 
 
-async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
+async def test_notifications_before_the_work_begins_are_merged(shop: WorkersHarness) -> None:
     async with shop.lanes.opened():
         for _ in range(5):
             shop.lanes.notify("a")
@@ -86,7 +86,7 @@ async def test_pokes_before_the_work_begins_are_one(shop: Workshop) -> None:
     assert len(shop.begun) <= 2
 
 
-async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
+async def test_notifications_during_work_cause_one_more_run(shop: WorkersHarness) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
         shop.lanes.notify("a")
@@ -98,7 +98,9 @@ async def test_pokes_during_work_mean_one_more_look(shop: Workshop) -> None:
     assert shop.begun == ["a", "a"]
 
 
-async def test_a_key_is_active_from_its_notification_until_its_work_is_done_pauses_included(shop: Workshop) -> None:
+async def test_a_key_is_active_from_its_notification_until_its_work_is_done_pauses_included(
+    shop: WorkersHarness,
+) -> None:
     shop.failures["a"] = 1
     async with shop.lanes.opened():
         assert not shop.lanes.is_active("a")
@@ -112,7 +114,7 @@ async def test_a_key_is_active_from_its_notification_until_its_work_is_done_paus
     assert shop.ended == ["a"]
 
 
-async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None:
+async def test_different_keys_do_not_wait_for_each_other(shop: WorkersHarness) -> None:
     shop.gates["slow"] = asyncio.Event()
     async with shop.lanes.opened():
         shop.lanes.notify("slow")
@@ -129,7 +131,7 @@ async def test_different_keys_do_not_wait_for_each_other(shop: Workshop) -> None
     [StoreError("expected"), RuntimeError("a bug"), asyncio.CancelledError("a library's own")],
     ids=["expected", "bug", "stray cancellation"],
 )
-async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, error: BaseException) -> None:
+async def test_failing_work_is_retried_with_growing_pauses(shop: WorkersHarness, error: BaseException) -> None:
     shop.failures["a"], shop.error = 12, error
     pauses = []
     async with shop.lanes.opened():
@@ -144,7 +146,7 @@ async def test_what_fails_is_tried_again_with_growing_pauses(shop: Workshop, err
     assert shop.ended == ["a"]
 
 
-async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
+async def test_after_a_success_the_pauses_start_again(shop: WorkersHarness) -> None:
     async with shop.lanes.opened():
         for _ in range(2):
             shop.failures["a"] = 1
@@ -155,7 +157,7 @@ async def test_after_a_success_the_pauses_begin_anew(shop: Workshop) -> None:
             await shop.until_idle()
 
 
-async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> None:
+async def test_a_failing_key_does_not_affect_others(shop: WorkersHarness) -> None:
     shop.failures["bad"] = 1
     async with shop.lanes.opened():
         shop.lanes.notify("bad")
@@ -167,7 +169,7 @@ async def test_a_key_that_fails_does_not_touch_the_others(shop: Workshop) -> Non
     assert shop.ended == ["good", "bad"]
 
 
-async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(shop: Workshop) -> None:
+async def test_notify_now_ends_a_pause_once_and_notify_ends_none(shop: WorkersHarness) -> None:
     shop.failures["a"] = 4
     async with shop.lanes.opened():
         shop.lanes.notify("a")
@@ -186,7 +188,7 @@ async def test_what_a_person_did_ends_a_pause_once_and_any_other_poke_ends_none(
         assert len(shop.begun) == 3
 
 
-async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_waiting(shop: Workshop) -> None:
+async def test_notify_now_during_failing_work_is_not_delayed(shop: WorkersHarness) -> None:
     shop.failures["a"] = 1
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened():
@@ -201,7 +203,7 @@ async def test_what_a_person_did_while_the_work_was_about_to_fail_is_not_kept_wa
     assert shop.begun == ["a", "a", "a"]
 
 
-async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
+async def test_closing_ends_a_pause_at_once(shop: WorkersHarness) -> None:
     shop.failures["a"] = 1
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=60):
@@ -210,7 +212,7 @@ async def test_closing_ends_a_pause_at_once(shop: Workshop) -> None:
     assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], [], 0)
 
 
-async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
+async def test_a_sleep_inside_work_returns_whether_to_continue() -> None:
     clock, answers = ManualClock(), list[bool]()
 
     async def work(key: str) -> None:
@@ -228,7 +230,7 @@ async def test_a_nap_inside_work_says_whether_to_go_on() -> None:
     assert answers == [True, False]
 
 
-async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: Workshop) -> None:
+async def test_closing_lets_work_in_progress_finish_and_accepts_nothing_new(shop: WorkersHarness) -> None:
     shop.gates["a"] = asyncio.Event()
     async with shop.lanes.opened(grace_s=60):
         shop.lanes.notify("a")
@@ -239,7 +241,7 @@ async def test_closing_lets_work_in_progress_finish_and_takes_nothing_new(shop: 
     assert (shop.begun, shop.ended, shop.lanes.active_count()) == (["a"], ["a"], 0)
 
 
-async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None:
+async def test_work_longer_than_the_grace_period_is_cancelled(shop: WorkersHarness) -> None:
     shop.gates["a"] = asyncio.Event()
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         async with shop.lanes.opened(grace_s=0.01):
@@ -248,7 +250,7 @@ async def test_work_that_outlasts_the_grace_is_cut_short(shop: Workshop) -> None
     assert (shop.ended, shop.lanes.active_count()) == ([], 0)
 
 
-async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
+async def test_keyed_workers_can_be_opened_again(shop: WorkersHarness) -> None:
     shop.lanes.notify("before")
     for _ in range(2):
         async with shop.lanes.opened():
@@ -257,7 +259,7 @@ async def test_lanes_can_be_opened_again(shop: Workshop) -> None:
     assert shop.ended == ["a", "a"]
 
 
-async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> None:
+async def test_a_notification_during_closing_is_not_kept(shop: WorkersHarness) -> None:
     async with shop.lanes.opened(grace_s=0):
         shop.lanes.notify("a")
     assert shop.lanes.active_count() == 0
@@ -267,7 +269,7 @@ async def test_a_poke_at_the_very_end_is_not_kept_as_work(shop: Workshop) -> Non
     assert shop.ended[-1] == "a"
 
 
-async def test_a_poke_ends_a_light_nap_of_its_key_alone() -> None:
+async def test_a_notification_ends_the_interruptible_sleep_of_its_key_only() -> None:
     looks: list[str] = []
     clock, looked = ManualClock(), asyncio.Event()
     an_hour = 3600

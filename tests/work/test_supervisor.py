@@ -1,4 +1,4 @@
-"""Services: started again with growing pauses, seen, stopped in reverse, and one that may not fail."""
+"""Services: restarted with growing pauses, visible, stopped in reverse order, and a critical one that must not fail."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def only(found: Supervisor) -> Service:
     return service
 
 
-async def test_a_service_that_fails_begins_again_after_growing_pauses_up_to_a_minute() -> None:
+async def test_a_failing_service_is_restarted_after_pauses_growing_to_a_minute() -> None:
     clock, pauses = ManualClock(), []
     async with supervisor(clock) as running:
         running.start("telegram", failing(RuntimeUnavailable("no network")))
@@ -45,7 +45,7 @@ async def test_a_service_that_fails_begins_again_after_growing_pauses_up_to_a_mi
     assert pauses == [1, 2, 4, 8, 16, 32, 60, 60]
 
 
-async def test_pauses_begin_anew_after_a_minute_of_health() -> None:
+async def test_restart_pauses_start_again_after_a_healthy_minute() -> None:
     clock, lives = ManualClock(), iter([0, 0, 60, 0])
 
     async def service() -> None:
@@ -62,7 +62,7 @@ async def test_pauses_begin_anew_after_a_minute_of_health() -> None:
 
 
 @pytest.mark.parametrize(("jitter", "pause_s"), [(0.0, 0.75), (1.0, 1.25)])
-async def test_a_pause_is_jittered(jitter: float, pause_s: float) -> None:
+async def test_restart_pauses_are_jittered(jitter: float, pause_s: float) -> None:
     clock = ManualClock()
     async with supervisor(clock, jitter=jitter) as running:
         running.start("telegram", failing(RuntimeUnavailable("no network")))
@@ -70,7 +70,7 @@ async def test_a_pause_is_jittered(jitter: float, pause_s: float) -> None:
         assert clock.remaining_sleeps_s() == (pause_s,)
 
 
-async def test_what_a_service_does_can_be_seen() -> None:
+async def test_the_state_of_a_service_is_visible() -> None:
     clock = ManualClock()
     outcomes = iter([failing(RuntimeUnavailable("no network")), for_ever])
     async with supervisor(clock) as running:
@@ -84,7 +84,7 @@ async def test_what_a_service_does_can_be_seen() -> None:
     assert only(running).state is ServiceState.STOPPED
 
 
-async def test_a_service_that_returns_begins_again_too() -> None:
+async def test_a_service_that_returns_is_restarted() -> None:
     async def returns() -> None:
         return
 
@@ -96,7 +96,7 @@ async def test_a_service_that_returns_begins_again_too() -> None:
 
 
 @pytest.mark.behaviour("OP-05")
-async def test_what_can_be_expected_is_one_line_and_a_mistake_of_ours_has_its_traceback() -> None:
+async def test_an_expected_error_is_one_log_line_and_an_unexpected_one_has_its_traceback() -> None:
     clock, mistake = ManualClock(), ZeroDivisionError("oh")
     with capture_logs() as lines:
         async with supervisor(clock) as running:
@@ -110,7 +110,7 @@ async def test_what_can_be_expected_is_one_line_and_a_mistake_of_ours_has_its_tr
     assert unexpected["exc_info"] is mistake
 
 
-async def test_a_service_that_a_library_cancels_begins_again() -> None:
+async def test_a_service_cancelled_by_a_library_is_restarted() -> None:
     async def cancelled() -> None:
         raise asyncio.CancelledError
 
@@ -122,7 +122,7 @@ async def test_a_service_that_a_library_cancels_begins_again() -> None:
     assert only(running).state is ServiceState.STOPPED
 
 
-async def test_one_service_that_fails_does_not_disturb_another() -> None:
+async def test_a_failing_service_does_not_affect_others() -> None:
     clock = ManualClock()
     async with supervisor(clock) as running:
         running.start("bad", failing(RuntimeUnavailable("no")))
@@ -131,7 +131,7 @@ async def test_one_service_that_fails_does_not_disturb_another() -> None:
         assert [service.state for service in running.services()] == [ServiceState.RESTARTING, ServiceState.RUNNING]
 
 
-async def test_a_critical_service_that_fails_is_told_and_not_tried_again() -> None:
+async def test_a_failing_critical_service_is_reported_and_not_restarted() -> None:
     clock = ManualClock()
     async with supervisor(clock) as running:
         running.start("writer", failing(RuntimeUnavailable("disk full")), critical=True)
@@ -142,7 +142,7 @@ async def test_a_critical_service_that_fails_is_told_and_not_tried_again() -> No
     assert only(running).state is ServiceState.FAILED
 
 
-async def test_services_are_stopped_in_reverse_each_after_the_other() -> None:
+async def test_services_are_stopped_one_by_one_in_reverse_order() -> None:
     stopped: list[str] = []
 
     def service(name: str) -> Callable[[], Awaitable[None]]:
@@ -162,7 +162,7 @@ async def test_services_are_stopped_in_reverse_each_after_the_other() -> None:
     assert stopped == ["channel", "keeper", "store"]
 
 
-async def test_a_service_that_does_not_stop_in_time_is_named_and_left() -> None:
+async def test_a_service_that_does_not_stop_in_time_is_named_and_abandoned() -> None:
     let_go = asyncio.Event()
     begun = asyncio.Event()
 

@@ -1,4 +1,4 @@
-"""Threads of a kind: what they are at is known, and leaving them does not wait for ever."""
+"""Thread pools: the current work of a thread is known, and shutting down does not wait for ever."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ def wait(_about: object, hangs: threading.Event) -> None:
 
 
 def at_work() -> str:
-    """What its thread is at; empty while there is none, or nothing."""
+    """The current work of the pool's thread; empty while there is none."""
     found = [running_call(thread.ident) for thread in (each for each in threading.enumerate() if each.name == "kind_0")]
     return next((work.description for work in found if work is not None), "")
 
 
 @pytest.mark.parametrize("about", [Path("/somewhere"), SessionLayout(Path("/somewhere"))])
-async def test_what_a_thread_is_at_is_known_with_its_paths_however_it_was_wrapped_up(about: object) -> None:
+async def test_the_current_work_of_a_thread_is_listed_with_its_paths(about: object) -> None:
     hangs, pool = threading.Event(), ThreadPool("kind", 1)
     loop = asyncio.get_running_loop()
     working = loop.run_in_executor(pool, partial(wait, about), hangs)
@@ -40,7 +40,7 @@ async def test_what_a_thread_is_at_is_known_with_its_paths_however_it_was_wrappe
         pool.shutdown()
 
 
-async def test_a_worker_of_asyncios_own_is_known_as_well() -> None:
+async def test_a_thread_of_asyncios_default_executor_is_listed_too() -> None:
     hangs = threading.Event()
     pool = ThreadPool("kind", 1)
     asyncio.get_running_loop().set_default_executor(pool)
@@ -54,7 +54,7 @@ async def test_a_worker_of_asyncios_own_is_known_as_well() -> None:
     assert at_work() == ""
 
 
-def test_leaving_threads_waits_for_what_began_and_not_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_shutdown_waits_for_running_work_with_a_timeout(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(thread_pool, "SHUTDOWN_TIMEOUT_S", 0.01)
     hangs, pool = threading.Event(), ThreadPool("kind", 1)
     working = pool.submit(wait, None, hangs)

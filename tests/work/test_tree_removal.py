@@ -1,4 +1,4 @@
-"""Folders are removed whatever a container put there: in little memory, a moment at a time, and nothing else."""
+"""Folders are removed whatever a container put there: with little memory, a moment at a time, and nothing else."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from nanohost.work.tree_removal import MAX_OPEN_LEVELS, STEP_S, RemovalResult, o
 from tests.support.folders import MANY_FILES, fill_folder, nest_folders
 
 TRIES = 5_000
-"""Without O_NOFOLLOW a few of a thousand go wrong."""
+"""Without O_NOFOLLOW a few of a thousand fail."""
 STANDS: Callable[[], float] = lambda: 0.0  # noqa: E731
 
 
@@ -30,14 +30,14 @@ def step(path: Path, *, monotonic: Callable[[], float] = STANDS) -> RemovalResul
 
 
 def steps(path: Path) -> Iterator[RemovalResult]:
-    """Until there is no more to be done. Time stands still: a step does all that it can."""
+    """Run steps until nothing is left to do. Time stands still: a step does all that it can."""
     while True:
         yield (progress := step(path))
         if progress is not RemovalResult.INCOMPLETE:
             return
 
 
-def test_very_many_files_are_removed_in_little_memory(folder: Path) -> None:
+def test_very_many_files_are_removed_with_little_memory(folder: Path) -> None:
     fill_folder(folder / "full", MANY_FILES)
     tracemalloc.start()
     try:
@@ -49,7 +49,7 @@ def test_very_many_files_are_removed_in_little_memory(folder: Path) -> None:
     assert not (folder / "full").exists()
 
 
-def test_a_step_ends_after_a_moment_and_the_next_goes_on(tmp_path: Path) -> None:
+def test_a_step_ends_after_a_moment_and_the_next_continues(tmp_path: Path) -> None:
     fill_folder(tmp_path / "full", 10)
     left = []
     ticks = count(step=STEP_S / 4)
@@ -66,7 +66,7 @@ def test_folders_are_removed_however_deep_they_are_nested(folder: Path, levels: 
     assert not (folder / "deep").exists()
 
 
-def test_depth_takes_no_more_descriptors_than_sixteen_levels(folder: Path) -> None:
+def test_any_depth_needs_only_descriptors_for_sixteen_levels(folder: Path) -> None:
     nest_folders(folder / "deep", 500)
     before = resource.getrlimit(resource.RLIMIT_NOFILE)
     resource.setrlimit(resource.RLIMIT_NOFILE, (highest_descriptor() + 2 * MAX_OPEN_LEVELS + 4, before[1]))
@@ -80,7 +80,7 @@ def highest_descriptor() -> int:
     return max(int(path.name) for path in Path("/proc/self/fd").iterdir())
 
 
-def test_links_lead_nowhere_and_go_themselves(tmp_path: Path) -> None:
+def test_symlinks_are_removed_and_not_followed(tmp_path: Path) -> None:
     (tmp_path / "host").mkdir()
     (tmp_path / "host" / "precious").write_text("12345")
     (tmp_path / "full" / "inner").mkdir(parents=True)
@@ -90,7 +90,7 @@ def test_links_lead_nowhere_and_go_themselves(tmp_path: Path) -> None:
     assert (tmp_path / "host" / "precious").read_text() == "12345"
 
 
-def test_what_is_no_folder_goes_and_what_is_not_there_is_gone(tmp_path: Path) -> None:
+def test_a_path_that_is_not_a_folder_is_removed_and_a_missing_one_counts_as_removed(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     (tmp_path / "link").symlink_to(tmp_path)
     os.mkfifo(tmp_path / "pipe")
@@ -99,13 +99,13 @@ def test_what_is_no_folder_goes_and_what_is_not_there_is_gone(tmp_path: Path) ->
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_link_that_is_swapped_in_while_it_is_removed_leads_nowhere(folder: Path) -> None:
+def test_a_symlink_swapped_in_during_removal_is_not_followed(folder: Path) -> None:
     (folder / "host").mkdir()
     (folder / "host" / "precious").touch()
     changing, over = folder / "full" / "changing", threading.Event()
 
     def swap() -> None:
-        """It is a folder and a link to another in turn, all the time."""
+        """It alternates between a folder and a symlink to another, all the time."""
         makes_link = partial(changing.symlink_to, folder / "host")
         while not over.is_set():
             for change in (changing.parent.mkdir, changing.mkdir, changing.rmdir, makes_link, changing.unlink):
@@ -123,7 +123,7 @@ def test_a_link_that_is_swapped_in_while_it_is_removed_leads_nowhere(folder: Pat
     assert (folder / "host" / "precious").exists()
 
 
-def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_undeletable_file_stays_and_the_rest_is_removed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_folder(tmp_path / "full", 5)
 
     def refusing(name: str, *, dir_fd: int) -> None:
@@ -136,7 +136,7 @@ def test_what_cannot_be_removed_stays_and_the_rest_goes(tmp_path: Path, monkeypa
     assert os.listdir(tmp_path / "full") == ["3"]  # noqa: PTH208
 
 
-def test_a_folder_of_ours_is_removed_to_its_end(tmp_path: Path) -> None:
+def test_a_folder_is_removed_completely(tmp_path: Path) -> None:
     fill_folder(tmp_path / "full", 10)
     nest_folders(tmp_path / "full" / "deep", 100)
     remove_tree(tmp_path / "full")

@@ -248,7 +248,7 @@ class ChannelSuite:
 
     # What people write
 
-    async def test_what_a_person_writes_is_handed_in_with_everything_the_host_needs(
+    async def test_a_persons_message_is_accepted_with_every_field_the_host_needs(
         self, harness: ChannelHarness, inbox: SuiteInbox
     ) -> None:
         async with run_receive_loop(harness, inbox):
@@ -259,7 +259,7 @@ class ChannelSuite:
         assert event.sender.handle
         assert event.sent_at.utcoffset() is not None, "times are aware"
 
-    async def test_the_platform_hears_nothing_before_the_event_is_committed(
+    async def test_the_platform_gets_no_acknowledgement_before_the_commit(
         self, harness: ChannelHarness, inbox: SuiteInbox
     ) -> None:
         if not harness.has_acknowledgements:
@@ -299,7 +299,7 @@ class ChannelSuite:
         assert len(repeats) == 1
         assert event_identity(end) not in repeats
 
-    async def test_two_messages_with_the_same_words_are_two_events(
+    async def test_two_messages_with_the_same_text_are_two_events(
         self, harness: ChannelHarness, inbox: SuiteInbox
     ) -> None:
         async with run_receive_loop(harness, inbox):
@@ -328,7 +328,7 @@ class ChannelSuite:
             await inbox.wait_for_accepted("still there?")
             assert host.results == []
 
-    async def test_garbage_from_the_platform_does_not_end_receive(
+    async def test_invalid_data_from_the_platform_does_not_end_receive(
         self, harness: ChannelHarness, inbox: SuiteInbox
     ) -> None:
         async with run_receive_loop(harness, inbox) as host:
@@ -378,7 +378,7 @@ class ChannelSuite:
             assert list(await harness.person_sees(3)) == ["once", "twice", "the end"]
             assert first == again
 
-    async def test_a_message_that_nobody_can_get_is_surely_not_sent(self, harness: ChannelHarness) -> None:
+    async def test_a_send_to_an_unreachable_chat_certainly_failed(self, harness: ChannelHarness) -> None:
         async with harness.channel.connected():
             await harness.go_online()
             await harness.go_offline()
@@ -388,7 +388,7 @@ class ChannelSuite:
             await _send(harness, "hello?", "k1")
             assert list(await harness.person_sees(1)) == ["hello?"]
 
-    async def test_a_long_text_cut_as_the_channel_declares_arrives_complete_and_in_order(
+    async def test_a_long_text_split_at_the_declared_limit_arrives_complete_and_in_order(
         self, harness: ChannelHarness
     ) -> None:
         text = "\n\n".join(" ".join(f"{row}x{column}" for column in range(60)) for row in range(40))
@@ -400,7 +400,7 @@ class ChannelSuite:
             seen = await harness.person_sees(len(parts))
         assert " ".join(seen).split() == text.split()
 
-    async def test_a_text_as_long_as_the_channel_declares_is_sent(self, harness: ChannelHarness) -> None:
+    async def test_a_text_of_the_declared_maximum_length_is_sent(self, harness: ChannelHarness) -> None:
         limit = harness.channel.capabilities.text_limit
         if limit is None:
             pytest.skip("the channel declares no limit")
@@ -409,7 +409,7 @@ class ChannelSuite:
             await _send(harness, "x" * limit, "k1")
             assert list(await harness.person_sees(1)) == ["x" * limit]
 
-    async def test_typing_is_no_message_and_keeps_none_waiting(self, harness: ChannelHarness) -> None:
+    async def test_typing_is_not_a_message_and_delays_none(self, harness: ChannelHarness) -> None:
         channel = harness.channel
         if not isinstance(channel, ShowsTyping):
             pytest.skip("the channel does not show typing")

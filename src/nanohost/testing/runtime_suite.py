@@ -182,7 +182,7 @@ class RuntimeSuite:
 
     # Starting
 
-    async def test_a_container_works_in_the_agents_folder_and_says_whose_it_is(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_runs_in_the_agents_folder_with_its_session_and_lease(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -194,7 +194,7 @@ class RuntimeSuite:
             *("--install", env.install, "--session", spec.session_id, "--lease", spec.lease),
         ]
 
-    async def test_a_container_can_write_where_it_has_to(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_can_write_to_its_writable_folders(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         async with env.opened() as runtime:
             await runtime.start(spec)
@@ -202,7 +202,7 @@ class RuntimeSuite:
         for where in ("write out/", "write state/", "write agent/", "write temporary", "write outbound"):
             assert attempts[where] == "done", where
 
-    async def test_a_container_sees_the_specs_environment_and_nothing_of_the_hosts(
+    async def test_a_container_has_the_environment_of_its_spec_and_nothing_of_the_hosts(
         self, env: RuntimeTestEnv, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("ANTHROPIC_API_KEY", HOST_SECRET)
@@ -223,7 +223,7 @@ class RuntimeSuite:
             assert first == second == third
             assert list(await runtime.adopt()) == [first]
 
-    async def test_a_lease_started_before_our_restart_is_not_started_again(self, env: RuntimeTestEnv) -> None:
+    async def test_a_lease_started_before_a_restart_of_the_host_is_not_started_again(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         async with env.opened() as runtime:
             first = await runtime.start(spec)
@@ -231,7 +231,7 @@ class RuntimeSuite:
             assert await restarted.start(spec) == first
             assert list(await restarted.adopt()) == [first]
 
-    async def test_a_start_that_cannot_work_is_an_error_and_leaves_nothing(self, env: RuntimeTestEnv) -> None:
+    async def test_a_failed_start_raises_an_error_and_leaves_nothing_behind(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         shutil.rmtree(spec.agent_dir)
         async with env.opened() as runtime:
@@ -239,9 +239,7 @@ class RuntimeSuite:
                 await runtime.start(spec)
             assert list(await runtime.adopt()) == []
 
-    async def test_a_start_given_up_halfway_leaves_nothing_or_a_container_that_is_found(
-        self, env: RuntimeTestEnv
-    ) -> None:
+    async def test_a_cancelled_start_leaves_nothing_or_a_container_that_is_found(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         async with env.opened() as runtime:
             start = asyncio.create_task(runtime.start(spec))
@@ -254,7 +252,7 @@ class RuntimeSuite:
 
     # Polling
 
-    async def test_poll_before_any_start_says_that_nothing_runs(self, env: RuntimeTestEnv) -> None:
+    async def test_poll_before_any_start_reports_that_nothing_runs(self, env: RuntimeTestEnv) -> None:
         async with env.opened() as runtime:
             assert isinstance(await runtime.poll(_make_unstarted(env.make_spec())), Exited)
 
@@ -265,7 +263,7 @@ class RuntimeSuite:
         async with env.opened() as restarted:
             assert await restarted.poll(_make_unstarted(spec)) == Running()
 
-    async def test_poll_tells_the_exit_code_after_a_death(self, env: RuntimeTestEnv) -> None:
+    async def test_poll_returns_the_exit_code_after_an_exit(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec("exit")
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -277,7 +275,7 @@ class RuntimeSuite:
 
     # Deaths
 
-    async def test_a_death_is_told_once(self, env: RuntimeTestEnv) -> None:
+    async def test_an_exit_is_reported_once(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec("obey")
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -289,7 +287,7 @@ class RuntimeSuite:
             await runtime.adopt()
             assert env.deaths.recorded == [container]
 
-    async def test_what_a_container_said_is_kept_in_its_session(self, env: RuntimeTestEnv) -> None:
+    async def test_the_output_of_a_container_is_stored_in_its_session(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec("exit")
         async with env.opened() as runtime:
             await runtime.start(spec)
@@ -300,7 +298,7 @@ class RuntimeSuite:
 
     # Stopping
 
-    async def test_a_stopped_container_is_asked_first(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_is_asked_to_stop_before_it_is_killed(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -311,7 +309,7 @@ class RuntimeSuite:
             assert state.code == 0
             assert env.deaths.recorded == [container]
 
-    async def test_a_container_that_ignores_the_request_is_killed(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_that_ignores_the_stop_request_is_killed(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec("stubborn")
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -322,7 +320,7 @@ class RuntimeSuite:
             assert isinstance(state, Exited)
             assert state.code == 137
 
-    async def test_nothing_of_a_stopped_container_lives_on(self, env: RuntimeTestEnv) -> None:
+    async def test_no_process_of_a_stopped_container_survives(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec("parent")
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -331,7 +329,7 @@ class RuntimeSuite:
             await runtime.stop(container, grace_s=scaled_timeout(HANG_TIMEOUT_S))
             assert _has_exited(spec)
 
-    async def test_stopping_the_dead_and_the_never_started_is_fine(self, env: RuntimeTestEnv) -> None:
+    async def test_stopping_an_exited_or_never_started_container_is_harmless(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec("exit")
         async with env.opened() as runtime:
             await runtime.stop(_make_unstarted(spec), grace_s=0)
@@ -344,7 +342,7 @@ class RuntimeSuite:
 
     # Our own restart
 
-    async def test_a_restarted_host_finds_its_containers_and_hears_of_their_deaths(self, env: RuntimeTestEnv) -> None:
+    async def test_a_restarted_host_adopts_its_containers_and_is_told_of_their_exits(self, env: RuntimeTestEnv) -> None:
         specs = [env.make_spec("obey", session="one"), env.make_spec("obey", session="two")]
         async with env.opened() as runtime:
             started = [await runtime.start(spec) for spec in specs]
@@ -359,7 +357,7 @@ class RuntimeSuite:
             assert isinstance(await restarted.poll(started[0]), Exited)
             assert list(await restarted.adopt()) == [started[1]]
 
-    async def test_a_restarted_host_can_stop_what_it_never_started(self, env: RuntimeTestEnv) -> None:
+    async def test_a_restarted_host_can_stop_containers_it_did_not_start(self, env: RuntimeTestEnv) -> None:
         spec = env.make_spec()
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -369,7 +367,9 @@ class RuntimeSuite:
             assert isinstance(await restarted.poll(container), Exited)
             assert list(await restarted.adopt()) == []
 
-    async def test_a_container_that_died_while_no_host_ran_is_known_to_be_dead(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_that_exited_while_the_host_was_down_is_reported_as_exited(
+        self, env: RuntimeTestEnv
+    ) -> None:
         spec = env.make_spec("obey")
         async with env.opened() as runtime:
             container = await runtime.start(spec)
@@ -383,7 +383,7 @@ class RuntimeSuite:
             assert isinstance(await restarted.poll(container), Exited)
             assert list(await restarted.adopt()) == []
 
-    async def test_another_installs_containers_are_left_alone(self, env: RuntimeTestEnv, tmp_path: Path) -> None:
+    async def test_containers_of_another_install_are_left_alone(self, env: RuntimeTestEnv, tmp_path: Path) -> None:
         (tmp_path / "other").mkdir()
         other = RuntimeTestEnv(env.harness, tmp_path / "other")
         spec = env.make_spec()
@@ -401,7 +401,7 @@ class RuntimeSuite:
         for where in ("in/", "run/", "workspace", "/", "/usr", "/etc", "kernel"):
             assert attempts[f"write {where}"] in ("EROFS", "EACCES", "EPERM"), where
 
-    async def test_a_container_cannot_put_a_link_in_place_of_its_database(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_cannot_replace_its_database_by_a_symlink(self, env: RuntimeTestEnv) -> None:
         attempts = (await _run_isolated(env))["attempts"]
         assert attempts["replace outbound"] == "EBUSY"
         assert attempts["remove outbound"] == "EBUSY"
@@ -420,7 +420,7 @@ class RuntimeSuite:
         assert report["attempts"]["connect"] == "ECONNREFUSED"
         assert report["interfaces"] == []
 
-    async def test_a_container_is_nobody_special(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_has_no_privileges(self, env: RuntimeTestEnv) -> None:
         report = await _run_isolated(env)
         assert report["uid"] != 0
         assert {int(each, 16) for each in report["capabilities"]} == {0}
@@ -428,7 +428,7 @@ class RuntimeSuite:
         assert report["seccomp"] == "2"
         assert report["attempts"]["new user namespace"] == "EPERM"
 
-    async def test_a_container_cannot_make_the_system_calls_that_holes_are_made_of(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_cannot_make_dangerous_system_calls(self, env: RuntimeTestEnv) -> None:
         attempts = (await _run_isolated(env))["attempts"]
         calls = {name.removeprefix("call "): result for name, result in attempts.items() if name.startswith("call ")}
         assert calls.pop("clone3") == "ENOSYS"
@@ -448,11 +448,11 @@ class RuntimeSuite:
             del works["versions"]
         assert {name: result for name, result in works.items() if result != "done"} == {}
 
-    async def test_a_container_cannot_start_processes_without_end(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_can_start_only_a_limited_number_of_processes(self, env: RuntimeTestEnv) -> None:
         report = await _run_isolated(env, mode="crowd", limits=Limits(pids=32))
         assert 0 < report["children"] <= 32
 
-    async def test_a_container_that_hoards_memory_dies_alone(self, env: RuntimeTestEnv) -> None:
+    async def test_a_container_above_its_memory_limit_is_killed_alone(self, env: RuntimeTestEnv) -> None:
         _require_isolation(env)
         spec = env.make_spec("hoard", limits=Limits(memory_bytes=64 * 1024**2))
         async with env.opened() as runtime:

@@ -187,7 +187,7 @@ class SimulatorSuite(ChannelSuite):
 
     # What people write
 
-    async def test_a_dm_says_who_wrote_it_and_that_it_is_one(
+    async def test_a_direct_message_has_its_sender_and_is_marked_as_direct(
         self, harness: SimulatorHarness, inbox: SuiteInbox
     ) -> None:
         async with run_receive_loop(harness, inbox):
@@ -197,7 +197,7 @@ class SimulatorSuite(ChannelSuite):
         assert (event.sender.handle, event.sender.name) == (ADA.id, ADA.name)
         assert event.kind is EventKind.MESSAGE
 
-    async def test_in_a_group_the_channel_tells_whether_the_bot_is_addressed(
+    async def test_a_group_message_is_marked_if_it_addresses_the_bot(
         self, harness: SimulatorHarness, inbox: SuiteInbox
     ) -> None:
         group = self._require_group()
@@ -211,7 +211,9 @@ class SimulatorSuite(ChannelSuite):
         assert (addressed.is_group, addressed.mentions_bot, addressed.sender.handle) == (True, True, BOB.id)
         assert "hey you" in addressed.text
 
-    async def test_a_thread_is_named_and_can_be_answered_in(self, harness: SimulatorHarness, inbox: SuiteInbox) -> None:
+    async def test_a_thread_has_an_id_and_can_be_answered_in(
+        self, harness: SimulatorHarness, inbox: SuiteInbox
+    ) -> None:
         group = self._require_group()
         if self.THREAD is None or not harness.channel.capabilities.threads:
             pytest.skip("the platform has no threads")
@@ -225,7 +227,7 @@ class SimulatorSuite(ChannelSuite):
             [shown] = await harness.simulator.wait_for_messages(1, group)
         assert shown.thread == self.THREAD
 
-    async def test_other_bots_are_marked_and_our_own_messages_do_not_come_back_as_a_persons(
+    async def test_other_bots_are_marked_and_own_messages_are_not_received_as_a_persons(
         self, harness: SimulatorHarness, inbox: SuiteInbox
     ) -> None:
         chat = self.GROUP or self.DM
@@ -240,7 +242,7 @@ class SimulatorSuite(ChannelSuite):
             assert not event.text.startswith("I am the bot") or event.sender.is_self
             assert not event.text.startswith("I am another") or event.sender.is_bot
 
-    async def test_a_persons_edit_names_the_message_and_each_edit_is_an_event(
+    async def test_a_persons_edit_refers_to_its_message_and_each_edit_is_an_event(
         self, harness: SimulatorHarness, inbox: SuiteInbox
     ) -> None:
         if not self.CAN_PEOPLE_EDIT:
@@ -257,7 +259,7 @@ class SimulatorSuite(ChannelSuite):
         assert {event.refers_to for event in edits} == {original.platform_message_id}
         assert len({event.platform_message_id for event in edits}) == 2
 
-    async def test_a_persons_reaction_names_the_message(self, harness: SimulatorHarness, inbox: SuiteInbox) -> None:
+    async def test_a_persons_reaction_refers_to_its_message(self, harness: SimulatorHarness, inbox: SuiteInbox) -> None:
         if not self.CAN_PEOPLE_REACT:
             pytest.skip("people cannot react here, or nobody is told")
         async with run_receive_loop(harness, inbox):
@@ -271,9 +273,7 @@ class SimulatorSuite(ChannelSuite):
         assert reaction.sender.handle == ADA.id
         assert "👍" in reaction.text
 
-    async def test_a_persons_reaction_stands_below_the_message_until_they_take_it_back(
-        self, harness: SimulatorHarness
-    ) -> None:
+    async def test_a_persons_reaction_is_shown_until_they_remove_it(self, harness: SimulatorHarness) -> None:
         people = harness.simulator
         async with harness.channel.connected():
             await harness.go_online()
@@ -326,7 +326,7 @@ class SimulatorSuite(ChannelSuite):
             (Fault.NOT_JSON, (NotSent, Ambiguous), 0),
         ],
     )
-    async def test_a_fault_is_told_as_what_it_is_and_the_next_send_works(
+    async def test_each_fault_raises_its_error_and_the_next_send_works(
         self, harness: SimulatorHarness, fault: Fault, raised: tuple[type[ChannelError], ...], copies: int
     ) -> None:
         async with harness.channel.connected():
@@ -358,7 +358,7 @@ class SimulatorSuite(ChannelSuite):
             await send_text(harness.channel, harness.address, "after", "k2")
             assert _split_words(*await harness.person_sees(1)) == ["after"]
 
-    async def test_a_lost_answer_and_a_repeat_are_one_message_where_the_platform_can_tell(
+    async def test_a_send_repeated_after_a_lost_response_is_one_message_where_the_platform_can_tell(
         self, harness: SimulatorHarness
     ) -> None:
         channel = harness.channel
@@ -380,7 +380,7 @@ class SimulatorSuite(ChannelSuite):
             await harness.person_sees(2)
             assert harness.simulator.texts(self.DM) == ["once", "the end"]
 
-    async def test_too_many_requests_say_how_long_to_wait_in_that_chat(self, harness: SimulatorHarness) -> None:
+    async def test_a_rate_limit_says_how_long_to_wait_in_that_chat(self, harness: SimulatorHarness) -> None:
         async with harness.channel.connected():
             await harness.go_online()
             harness.simulator.faults.limits[self.DM] = (1, 7.0)
@@ -391,7 +391,9 @@ class SimulatorSuite(ChannelSuite):
             await send_text(harness.channel, harness.address, "patience", "k1")
             assert _split_words(*await harness.person_sees(1)) == ["patience"]
 
-    async def test_a_long_mixed_answer_is_complete_in_order_and_pings_nobody(self, harness: SimulatorHarness) -> None:
+    async def test_a_long_mixed_answer_arrives_complete_in_order_and_pings_nobody(
+        self, harness: SimulatorHarness
+    ) -> None:
         parts = render_parts(LONG_ANSWER, harness.channel)
         async with harness.channel.connected():
             await harness.go_online()
@@ -420,7 +422,7 @@ class SimulatorSuite(ChannelSuite):
 
     # Cards, files, edits, reactions
 
-    async def test_a_card_shows_its_buttons_and_a_press_says_who_chose_what(
+    async def test_a_card_shows_its_buttons_and_a_press_has_its_user_and_choice(
         self, harness: SimulatorHarness, inbox: SuiteInbox
     ) -> None:
         channel = harness.channel
@@ -440,9 +442,7 @@ class SimulatorSuite(ChannelSuite):
         assert click.refers_to in receipt.platform_message_ids
         assert click.sender.handle == ADA.id
 
-    async def test_a_card_with_as_many_and_as_long_buttons_as_declared_is_taken(
-        self, harness: SimulatorHarness
-    ) -> None:
+    async def test_a_card_with_buttons_at_the_declared_limits_is_accepted(self, harness: SimulatorHarness) -> None:
         channel = harness.channel
         if not isinstance(channel, SendsCards):
             pytest.skip("the channel sends no cards")
@@ -458,7 +458,7 @@ class SimulatorSuite(ChannelSuite):
             [shown] = await harness.simulator.wait_for_messages(1, self.DM)
         assert shown.buttons == tuple(button.label for button in buttons)
 
-    async def test_a_file_arrives_whole_with_its_name_and_words(
+    async def test_a_file_arrives_complete_with_its_name_and_caption(
         self, harness: SimulatorHarness, tmp_path: Path
     ) -> None:
         channel = harness.channel
@@ -485,7 +485,7 @@ class SimulatorSuite(ChannelSuite):
             assert (shown.file_name, shown.file_bytes) == (name, path.read_bytes())
             assert f"about {name}" in shown.text
 
-    async def test_a_message_of_ours_can_be_changed_again_and_again(self, harness: SimulatorHarness) -> None:
+    async def test_an_own_message_can_be_edited_repeatedly(self, harness: SimulatorHarness) -> None:
         channel = harness.channel
         if not isinstance(channel, Edits):
             pytest.skip("the channel edits nothing")
@@ -499,7 +499,7 @@ class SimulatorSuite(ChannelSuite):
             with pytest.raises(Refused):
                 await channel.edit(harness.address, self._unknown_message_id(id), OutboundText(text="x", plain="x"))
 
-    async def test_an_edit_takes_the_buttons_away(self, harness: SimulatorHarness) -> None:
+    async def test_an_edit_removes_the_buttons(self, harness: SimulatorHarness) -> None:
         channel = harness.channel
         if not isinstance(channel, Edits) or not isinstance(channel, SendsCards):
             pytest.skip("the channel has no cards, or edits nothing")
@@ -511,9 +511,7 @@ class SimulatorSuite(ChannelSuite):
             await harness.simulator.wait_until(lambda: harness.simulator.texts(self.DM) == ["Yes it is"])
             assert harness.simulator.screen(self.DM)[0].buttons == ()
 
-    async def test_a_reaction_is_set_and_setting_it_again_does_no_harm(
-        self, harness: SimulatorHarness, inbox: SuiteInbox
-    ) -> None:
+    async def test_setting_a_reaction_twice_is_harmless(self, harness: SimulatorHarness, inbox: SuiteInbox) -> None:
         channel = harness.channel
         if not isinstance(channel, Reacts):
             pytest.skip("the channel does not react")
@@ -529,7 +527,7 @@ class SimulatorSuite(ChannelSuite):
 
     # The rest
 
-    async def test_nothing_that_the_platform_redelivers_is_lost_in_an_outage(
+    async def test_no_redelivered_event_is_lost_in_an_outage(
         self, harness: SimulatorHarness, inbox: SuiteInbox
     ) -> None:
         async with run_channel(harness, inbox):
@@ -557,7 +555,7 @@ class SimulatorSuite(ChannelSuite):
             await send_text(channel, where, "to you alone", "k1")
             assert _split_words(*await harness.person_sees(1)) == ["to", "you", "alone"]
 
-    async def test_its_settings_can_be_tried(self, harness: SimulatorHarness) -> None:
+    async def test_the_settings_can_be_checked(self, harness: SimulatorHarness) -> None:
         channel = harness.channel
         if not isinstance(channel, Checks):
             pytest.skip("the channel cannot be checked")
@@ -572,7 +570,7 @@ class SimulatorSuite(ChannelSuite):
         _assert_no_secret(raised.value, harness.simulator)
         await harness.simulator.end_outage()
 
-    async def test_its_condition_is_up_while_all_is_well(self, harness: SimulatorHarness, inbox: SuiteInbox) -> None:
+    async def test_the_condition_is_up_while_connected(self, harness: SimulatorHarness, inbox: SuiteInbox) -> None:
         channel = harness.channel
         if not isinstance(channel, SaysItsCondition):
             pytest.skip("the channel does not say how it is")

@@ -1,4 +1,4 @@
-"""Discord's gateway hears no acknowledgement, and keeps nothing for a bot that never connected."""
+"""Discord's gateway gets no acknowledgement, and keeps no messages for a bot that never connected."""
 
 from __future__ import annotations
 

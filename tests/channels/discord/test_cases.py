@@ -24,7 +24,7 @@ CASES = cases_for("discord")
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id_of)
-async def test_the_agent_reads_what_people_send_as_what_it_is(
+async def test_each_kind_of_message_reaches_the_agent_as_described(
     case: Case,
     harness: DiscordHarness,
     channel: DiscordChannel,

@@ -66,7 +66,7 @@ async def test_a_person_writes_in_discord_and_the_agent_answers_there(
 @pytest.mark.behaviour("IN-01")
 @pytest.mark.case("the first direct message during a restart of ten seconds")
 @pytest.mark.case("the first mention in a channel never heard, during a restart")
-async def test_what_was_first_said_during_a_restart_is_answered_after_it(
+async def test_a_first_message_during_a_restart_is_answered_after_it(
     tmp_path: Path, platform: DiscordSimulator
 ) -> None:
     async with _host(tmp_path, platform):
@@ -82,7 +82,9 @@ async def test_what_was_first_said_during_a_restart_is_answered_after_it(
 
 
 @pytest.mark.case("a command behind the bot's own role")
-async def test_a_command_behind_the_bots_own_role_is_the_hosts(tmp_path: Path, platform: DiscordSimulator) -> None:
+async def test_a_command_after_the_bots_role_mention_is_a_host_command(
+    tmp_path: Path, platform: DiscordSimulator
+) -> None:
     async with _host(tmp_path, platform):
         await platform.write(GENERAL, f"<@&{MY_ROLE}> /status", group=True)
         [answer] = await platform.wait_for_messages(1, GENERAL)
@@ -116,9 +118,7 @@ async def _wire(store: Store, *chats: str) -> None:
             )
 
 
-async def test_a_command_chosen_from_the_menu_is_obeyed_as_if_it_had_been_typed(
-    tmp_path: Path, platform: DiscordSimulator
-) -> None:
+async def test_a_command_chosen_from_the_menu_works_as_if_typed(tmp_path: Path, platform: DiscordSimulator) -> None:
     async with _host(tmp_path, platform):
         await platform.wait_until(lambda: bool(platform.menu))
         in_dm = await platform.choose("status")
@@ -137,7 +137,7 @@ async def test_a_command_chosen_from_the_menu_is_obeyed_as_if_it_had_been_typed(
     assert all(press.answer["data"]["flags"] == 1 << 6 for press in platform.presses), "nobody else sees it"
 
 
-async def test_what_goes_with_a_command_is_typed_beside_it_and_some_are_for_direct_messages(
+async def test_menu_commands_take_arguments_and_some_are_offered_in_direct_messages_only(
     tmp_path: Path, platform: DiscordSimulator
 ) -> None:
     async with _host(tmp_path, platform):

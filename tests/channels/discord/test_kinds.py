@@ -1,4 +1,4 @@
-"""What Discord says itself wakes nobody. What people send there: tests/channels/test_kinds.py."""
+"""System messages of Discord wake nobody. What people send there: tests/channels/test_kinds.py."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from .bench import DiscordHarness
 
 @pytest.mark.parametrize("kind", SYSTEM)
 @pytest.mark.content(ContentKind.SERVICE)
-async def test_what_discord_says_itself_wakes_nobody(
+async def test_system_messages_of_discord_wake_nobody(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, kind: str
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -26,7 +26,7 @@ async def test_what_discord_says_itself_wakes_nobody(
 
 
 @pytest.mark.content(ContentKind.PHOTO)
-async def test_what_the_sender_says_of_a_picture_comes_with_it(
+async def test_the_description_of_a_picture_comes_with_it(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     file = {"id": "9", "filename": "may.png", "url": "https://example.com/may.png", "description": "our <b>garden"}

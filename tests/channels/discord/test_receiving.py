@@ -1,4 +1,4 @@
-"""Discord: what is heard, and what is not lost when the gateway is."""
+"""Discord: which events are received, and that none is lost with the gateway."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .bench import IN_DM, IN_GENERAL, DiscordHarness, make_channel
 
 
 @pytest.mark.behaviour("IN-01", "IN-07")
-async def test_a_message_whose_commit_failed_comes_again_before_the_next(
+async def test_a_message_whose_commit_failed_arrives_again_before_the_next(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     inbox.fail_once()
@@ -51,7 +51,7 @@ async def test_a_message_whose_commit_failed_comes_again_before_the_next(
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_a_message_that_was_being_committed_when_receive_was_cancelled_comes_again(
+async def test_a_message_being_committed_when_receive_is_cancelled_arrives_again(
     harness: DiscordHarness, channel: DiscordChannel, inbox: SuiteInbox
 ) -> None:
     inbox.hold()
@@ -63,7 +63,7 @@ async def test_a_message_that_was_being_committed_when_receive_was_cancelled_com
         await inbox.wait_for_accepted("keep this")
 
 
-async def test_a_lost_connection_is_resumed_and_what_was_said_meanwhile_comes(
+async def test_a_lost_connection_is_resumed_without_losing_messages(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox) as host:
@@ -81,7 +81,7 @@ async def test_a_lost_connection_is_resumed_and_what_was_said_meanwhile_comes(
 
 
 @pytest.mark.behaviour("IN-02", "IN-07")
-async def test_when_the_stream_is_gone_the_chats_themselves_are_read_on_from_the_newest_committed(
+async def test_after_a_lost_stream_known_chats_are_read_from_their_newest_committed_message_on(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -112,7 +112,7 @@ async def test_when_the_stream_is_gone_the_chats_themselves_are_read_on_from_the
     assert next(event.mentions_bot for event in inbox.accepted if "g2" in event.text)
 
 
-async def test_a_new_life_of_the_host_reads_what_was_written_while_it_was_away(
+async def test_a_restarted_host_reads_messages_from_while_it_was_down(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -127,7 +127,7 @@ async def test_a_new_life_of_the_host_reads_what_was_written_while_it_was_away(
     assert {event.chat_name for event in inbox.accepted} == {"Ada"}
 
 
-async def test_a_chat_that_may_not_be_read_any_more_holds_no_other_up(
+async def test_a_chat_that_can_no_longer_be_read_does_not_delay_others(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -147,9 +147,7 @@ class OddHistory(DiscordSimulator):
         return [one | {"timestamp": "yesterday"} if one["content"] == "odd" else one for one in said]
 
 
-async def test_one_message_that_makes_no_sense_hides_no_other_that_was_missed(
-    inbox: SuiteInbox, tmp_path: Path
-) -> None:
+async def test_an_invalid_message_does_not_hide_other_missed_messages(inbox: SuiteInbox, tmp_path: Path) -> None:
     platform = OddHistory()
     async with platform.running():
         desk = DiscordHarness(platform, make_channel(platform, tmp_path), chat=DM)
@@ -164,12 +162,12 @@ async def test_one_message_that_makes_no_sense_hides_no_other_that_was_missed(
     assert "odd" not in _texts(inbox)
 
 
-def test_who_is_let_in_and_loses_the_stream_each_time_asks_less_than_discord_allows_in_a_day() -> None:
+def test_repeated_identifications_stay_below_discords_daily_limit() -> None:
     assert 24 * 3600 / _reconnect_delay_s(1, introductions=IDENTIFY_BUDGET + 1) < 1000
     assert _reconnect_delay_s(1, introductions=IDENTIFY_BUDGET) <= MIN_RECONNECT_DELAY_S
 
 
-async def test_an_outage_before_the_first_connection_is_told_and_waited_out(
+async def test_an_outage_before_the_first_connection_is_reported_and_waited_out(
     harness: DiscordHarness, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     await platform.start_outage()
@@ -192,7 +190,7 @@ class NoRolesAtFirst(DiscordSimulator):
         return await super().roles(asked)
 
 
-async def test_a_mention_of_the_role_counts_also_when_discord_could_not_say_at_first_whose_it_is(
+async def test_a_role_mention_is_recognised_even_if_the_roles_could_not_be_read_at_first(
     inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     platform = NoRolesAtFirst()
@@ -209,7 +207,7 @@ async def test_a_mention_of_the_role_counts_also_when_discord_could_not_say_at_f
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET_BEFORE, Fault.SERVER_ERROR, Fault.NOT_JSON])
-async def test_discord_that_cannot_answer_is_asked_again(
+async def test_a_failed_request_to_discord_is_repeated(
     harness: DiscordHarness, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, fault: Fault
 ) -> None:
     platform.reading.queue.extend([fault, fault])
@@ -220,7 +218,7 @@ async def test_discord_that_cannot_answer_is_asked_again(
         assert channel.condition() == (Condition.UP, "")
 
 
-async def test_what_was_missed_is_read_also_when_discord_asks_to_wait_or_fails_meanwhile(
+async def test_missed_messages_are_read_even_if_discord_rate_limits_or_fails_meanwhile(
     platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     channel = make_channel(platform, tmp_path, gateway_url=f"ws://{platform.address}/gateway")
@@ -239,7 +237,7 @@ async def test_what_was_missed_is_read_also_when_discord_asks_to_wait_or_fails_m
     assert platform.identified == 3
 
 
-async def test_the_next_life_of_the_host_resumes_the_stream_of_the_last(
+async def test_a_restarted_host_resumes_the_stream_of_the_last(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -256,7 +254,7 @@ async def test_the_next_life_of_the_host_resumes_the_stream_of_the_last(
     assert (inbox.accepted[-1].platform_id, inbox.accepted[-1].thread_id) == (GENERAL, THREAD)
 
 
-async def test_an_event_whose_commit_failed_is_not_left_out_by_the_next_life(
+async def test_an_event_whose_commit_failed_is_not_skipped_after_a_restart(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -272,7 +270,7 @@ async def test_an_event_whose_commit_failed_is_not_left_out_by_the_next_life(
 
 
 @pytest.mark.parametrize("saved", ["", "{}", "nonsense", '{"bot": "900", "session": "s", "sequence": 7}'])
-async def test_a_checkpoint_that_makes_no_sense_is_none(
+async def test_an_invalid_checkpoint_is_ignored(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, saved: str
 ) -> None:
     inbox.saved_checkpoint = saved
@@ -284,7 +282,7 @@ async def test_a_checkpoint_that_makes_no_sense_is_none(
 
 
 @pytest.mark.parametrize("spoiled", ["its gateway", "the stream"])
-async def test_a_stream_that_cannot_be_resumed_any_more_is_begun_anew(
+async def test_a_stream_that_cannot_be_resumed_is_started_again(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path, spoiled: str
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -302,7 +300,7 @@ async def test_a_stream_that_cannot_be_resumed_any_more_is_begun_anew(
     assert platform.identified == (1 if spoiled == "its gateway" else 2)
 
 
-async def test_another_bots_stream_is_not_resumed(
+async def test_a_stream_of_another_bot_is_not_resumed(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -315,7 +313,7 @@ async def test_another_bots_stream_is_not_resumed(
     assert platform.resumed == 0
 
 
-async def test_when_the_stream_is_gone_a_channel_never_heard_is_read_since_the_newest_message_of_all(
+async def test_after_a_lost_stream_an_unknown_channel_is_read_from_the_newest_known_message_on(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     await platform.write("5003", "long ago", group=True, mention=True)
@@ -333,7 +331,7 @@ async def test_when_the_stream_is_gone_a_channel_never_heard_is_read_since_the_n
     assert (places["now"], places["and in a thread"]) == (("5003", None), ("5003", "5104"))
 
 
-async def test_of_the_channels_never_heard_no_more_are_read_than_the_most(
+async def test_a_limited_number_of_unknown_channels_is_read(
     harness: DiscordHarness,
     platform: DiscordSimulator,
     inbox: SuiteInbox,
@@ -367,9 +365,7 @@ class NotedHistory(DiscordSimulator):
         return await super().history(asked)
 
 
-async def test_a_server_that_the_bot_is_added_to_is_not_read_from_before_it_came(
-    inbox: SuiteInbox, tmp_path: Path
-) -> None:
+async def test_messages_from_before_the_bot_joined_a_server_are_not_read(inbox: SuiteInbox, tmp_path: Path) -> None:
     platform = NotedHistory()
     async with platform.running():
         desk = DiscordHarness(platform, make_channel(platform, tmp_path), chat=DM)
@@ -388,7 +384,7 @@ async def test_a_server_that_the_bot_is_added_to_is_not_read_from_before_it_came
 # Not let in
 
 
-async def test_a_bad_token_is_told_with_what_to_do(
+async def test_an_invalid_token_is_reported_with_what_to_do(
     platform: DiscordSimulator, tmp_path: Path, inbox: SuiteInbox
 ) -> None:
     channel = make_channel(platform, tmp_path, token="wrong.secret.token")
@@ -399,7 +395,7 @@ async def test_a_bad_token_is_told_with_what_to_do(
     assert "wrong.secret" not in str(raised.value)
 
 
-async def test_a_bot_that_may_not_read_is_told_which_switch_to_turn(
+async def test_a_bot_without_the_message_content_intent_is_told_which_switch_to_turn_on(
     channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     platform.allows_content = False
@@ -412,7 +408,7 @@ async def test_a_bot_that_may_not_read_is_told_which_switch_to_turn(
 # What is said
 
 
-async def test_the_bot_is_addressed_by_name_by_its_role_and_by_a_reply(
+async def test_the_bot_is_addressed_by_its_name_its_role_or_a_reply(
     harness: DiscordHarness, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -432,7 +428,7 @@ async def test_the_bot_is_addressed_by_name_by_its_role_and_by_a_reply(
 
 
 @pytest.mark.behaviour("RT-01")
-async def test_a_thread_that_was_never_heard_of_is_looked_up(
+async def test_an_unknown_thread_is_looked_up(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -446,7 +442,7 @@ async def test_a_thread_that_was_never_heard_of_is_looked_up(
 
 
 @pytest.mark.behaviour("IN-05", "RT-11")
-async def test_previews_and_what_we_do_ourselves_are_no_events(
+async def test_link_previews_and_the_bots_own_actions_are_not_events(
     harness: DiscordHarness, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -465,7 +461,7 @@ async def test_previews_and_what_we_do_ourselves_are_no_events(
 
 
 @pytest.mark.content(ContentKind.REPLY, ContentKind.THREAD)
-async def test_a_thread_brings_what_it_begins_with_once_to_whoever_is_called_into_it(
+async def test_a_thread_attaches_its_first_message_once_when_the_bot_is_mentioned_in_it(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     root = await platform.write(GENERAL, "The meeting is on Tuesday", group=True, person=BOB)
@@ -485,7 +481,7 @@ async def test_a_thread_brings_what_it_begins_with_once_to_whoever_is_called_int
 
 
 @pytest.mark.content(ContentKind.THREAD)
-async def test_a_forums_post_is_brought_to_whoever_did_not_read_it_alone(
+async def test_a_forum_post_is_attached_only_for_a_bot_that_did_not_receive_it(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -502,7 +498,7 @@ async def test_a_forums_post_is_brought_to_whoever_did_not_read_it_alone(
 
 @pytest.mark.content(ContentKind.THREAD)
 @pytest.mark.parametrize("what", ["text", "card", "file"])
-async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
+async def test_a_thread_that_the_bot_wrote_in_attaches_nothing(
     harness: DiscordHarness,
     channel: DiscordChannel,
     platform: DiscordSimulator,
@@ -523,7 +519,7 @@ async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
 
 
 @pytest.mark.content(ContentKind.THREAD)
-async def test_what_discord_could_not_say_of_a_thread_comes_with_the_next_message(
+async def test_a_thread_start_that_could_not_be_read_comes_with_the_next_message(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     root = await platform.write(GENERAL, "The meeting is on Tuesday", group=True, person=BOB)
@@ -541,7 +537,7 @@ async def test_what_discord_could_not_say_of_a_thread_comes_with_the_next_messag
 
 
 @pytest.mark.content(ContentKind.REPLY)
-async def test_what_is_replied_to_is_not_waited_for_longer_than_a_look_up_may_take(
+async def test_the_lookup_of_a_replied_to_message_has_a_timeout(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels.discord.LOOKUP_TIMEOUT_S", scaled_timeout(0.05))
@@ -558,7 +554,7 @@ async def test_what_is_replied_to_is_not_waited_for_longer_than_a_look_up_may_ta
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
-async def test_an_edit_that_adds_the_mention_says_so(
+async def test_an_edit_that_adds_a_mention_is_marked_as_one(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -573,7 +569,7 @@ async def test_an_edit_that_adds_the_mention_says_so(
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(ContentKind.DELETION, ContentKind.REACTION_REMOVED)
 @pytest.mark.case("a message deleted")
-async def test_what_is_deleted_and_what_is_taken_back_is_told(
+async def test_deletions_and_removed_reactions_are_reported(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -627,7 +623,7 @@ async def test_edits_and_reactions_in_a_thread_belong_to_it(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
+async def test_an_error_page_in_place_of_a_file_is_refused(
     harness: DiscordHarness, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     async with run_receive_loop(harness, inbox):
@@ -640,7 +636,7 @@ async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
             await channel.fetch(attachment, tmp_path / "file", most_bytes=10_000)
 
 
-async def test_a_file_is_fetched_without_showing_our_token_and_one_that_is_gone_is_refused(
+async def test_a_file_is_fetched_without_sending_the_token_and_a_missing_one_is_refused(
     harness: DiscordHarness, channel: DiscordChannel, platform: DiscordSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     into = tmp_path / "file"
@@ -687,7 +683,7 @@ async def test_a_press_is_acknowledged_after_it_is_committed(
     assert (click.platform_id, click.thread_id, click.is_group) == (GENERAL, THREAD, True)
 
 
-async def test_a_press_that_cannot_be_acknowledged_any_more_counts_all_the_same(
+async def test_a_press_that_can_no_longer_be_acknowledged_still_counts(
     harness: DiscordHarness, platform: DiscordSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_receive_loop(harness, inbox) as host:

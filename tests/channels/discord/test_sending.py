@@ -1,4 +1,4 @@
-"""Discord: what is sent, and what is told when it is not."""
+"""Discord: what is sent, and what a failed send reports."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ async def _file(channel: DiscordChannel, home: Path) -> object:
         (Fault.UNAUTHORIZED, AuthFailed, 0),
     ],
 )
-async def test_a_fault_has_its_class_and_a_repeat_makes_one_message(
+async def test_each_fault_raises_its_error_and_a_repeat_makes_one_message(
     channel: DiscordChannel,
     platform: DiscordSimulator,
     tmp_path: Path,
@@ -84,7 +84,7 @@ async def test_a_fault_has_its_class_and_a_repeat_makes_one_message(
 
 
 @pytest.mark.parametrize("fault", [Fault.RESET_BEFORE, Fault.RESET_AFTER, Fault.SERVER_ERROR, Fault.NOT_JSON])
-async def test_an_edit_or_a_reaction_that_failed_is_never_ambiguous(
+async def test_a_failed_edit_or_reaction_is_never_ambiguous(
     channel: DiscordChannel, platform: DiscordSimulator, fault: Fault
 ) -> None:
     async with channel.connected():
@@ -103,7 +103,7 @@ async def test_an_edit_or_a_reaction_that_failed_is_never_ambiguous(
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_repeat_in_the_next_life_of_the_host_is_the_same_message(
+async def test_a_repeat_after_a_restart_is_the_same_message(
     channel: DiscordChannel, platform: DiscordSimulator, tmp_path: Path
 ) -> None:
     async with channel.connected():
@@ -115,7 +115,7 @@ async def test_a_repeat_in_the_next_life_of_the_host_is_the_same_message(
     assert platform.texts(DM) == ["hello"]
 
 
-async def test_nothing_is_sent_while_discord_is_away_or_the_channel_is_not_connected(
+async def test_nothing_is_sent_during_an_outage_or_while_disconnected(
     channel: DiscordChannel, platform: DiscordSimulator
 ) -> None:
     with pytest.raises(ChannelDown, match="not connected"):
@@ -130,7 +130,7 @@ async def test_nothing_is_sent_while_discord_is_away_or_the_channel_is_not_conne
 
 @pytest.mark.behaviour("DL-08")
 @pytest.mark.parametrize(("limited", "whole"), [(DM, False), ("", True)])
-async def test_too_many_requests_concern_one_chat_or_all_as_discord_says(
+async def test_a_rate_limit_applies_to_one_chat_or_to_all_as_discord_says(
     channel: DiscordChannel, platform: DiscordSimulator, limited: str, whole: bool
 ) -> None:
     platform.faults.limits[limited] = (1, 3.5)
@@ -141,7 +141,9 @@ async def test_too_many_requests_concern_one_chat_or_all_as_discord_says(
 
 
 @pytest.mark.parametrize("emoji", [".", "..", "", "👍" * 100, "ok?x=1"])
-async def test_what_is_no_emoji_is_in_no_path(channel: DiscordChannel, platform: DiscordSimulator, emoji: str) -> None:
+async def test_a_text_that_is_not_an_emoji_is_not_used_in_a_url(
+    channel: DiscordChannel, platform: DiscordSimulator, emoji: str
+) -> None:
     async with channel.connected():
         [id] = (await channel.send(IN_DM, TEXT, idempotency_key="k")).platform_message_ids
         with pytest.raises(RefusedHere, match="no emoji"):
@@ -150,7 +152,7 @@ async def test_what_is_no_emoji_is_in_no_path(channel: DiscordChannel, platform:
 
 
 @pytest.mark.parametrize("wait_s", [1e300, float("inf")])
-async def test_however_long_discord_asks_to_wait_it_is_asked_again(
+async def test_a_rate_limit_of_any_length_is_reported_as_an_hour_at_most(
     channel: DiscordChannel, platform: DiscordSimulator, wait_s: float
 ) -> None:
     platform.faults.limits[DM] = (1, wait_s)
@@ -160,7 +162,7 @@ async def test_however_long_discord_asks_to_wait_it_is_asked_again(
     assert raised.value.retry_after_s == 3600
 
 
-async def test_a_refusal_says_why_and_what_to_do(channel: DiscordChannel, platform: DiscordSimulator) -> None:
+async def test_a_refusal_gives_the_reason_and_a_remedy(channel: DiscordChannel, platform: DiscordSimulator) -> None:
     platform.closed_dms.add(DM)
     platform.forbidden.add(GENERAL)
     async with channel.connected():
@@ -187,7 +189,7 @@ async def test_a_refusal_says_why_and_what_to_do(channel: DiscordChannel, platfo
             await channel.open_dm("123456")
 
 
-async def test_what_is_answered_is_shown_also_when_it_was_an_edit(
+async def test_an_answer_refers_to_its_message_even_if_that_was_edited(
     channel: DiscordChannel, platform: DiscordSimulator
 ) -> None:
     async with channel.connected():
@@ -198,9 +200,7 @@ async def test_what_is_answered_is_shown_also_when_it_was_an_edit(
 
 
 @pytest.mark.behaviour("DL-12")
-async def test_nobody_is_pinged_even_by_a_text_that_was_never_rendered(
-    channel: DiscordChannel, platform: DiscordSimulator
-) -> None:
+async def test_nobody_is_pinged_even_by_an_unrendered_text(channel: DiscordChannel, platform: DiscordSimulator) -> None:
     async with channel.connected():
         [id] = (
             await channel.send(IN_GENERAL, OutboundText(text="@everyone @here <@1001> <@&5>"), idempotency_key="k")
@@ -211,7 +211,7 @@ async def test_nobody_is_pinged_even_by_a_text_that_was_never_rendered(
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_a_long_answer_keeps_its_code_and_its_words(channel: DiscordChannel, platform: DiscordSimulator) -> None:
+async def test_a_long_answer_keeps_its_code_and_its_text(channel: DiscordChannel, platform: DiscordSimulator) -> None:
     parts = render_parts(LONG_ANSWER, channel)
     async with channel.connected():
         for number, part in enumerate(parts):
@@ -222,7 +222,7 @@ async def test_a_long_answer_keeps_its_code_and_its_words(channel: DiscordChanne
         assert words in text
 
 
-async def test_two_bots_in_one_process_do_not_disturb_each_other(
+async def test_two_bots_in_one_process_are_independent(
     channel: DiscordChannel, platform: DiscordSimulator, tmp_path: Path
 ) -> None:
     other = DiscordSimulator()

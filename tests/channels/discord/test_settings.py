@@ -1,4 +1,4 @@
-"""Discord: its settings, and trying them."""
+"""Discord: the settings and their check."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from .bench import make_channel
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_channel_is_found_and_does_not_hide_its_library() -> None:
+def test_the_channel_is_found_and_does_not_shadow_its_library() -> None:
     found = discover([ROOT / "channels"]).available["discord"]
     assert callable(load(found))
 
@@ -33,7 +33,7 @@ def test_the_channel_is_found_and_does_not_hide_its_library() -> None:
         ({"token": TOKEN, "tokn": "x"}, "tokn"),
     ],
 )
-def test_settings_that_cannot_be_used_are_told_without_the_token(
+def test_invalid_settings_are_reported_without_the_token(
     settings: dict[str, object], words: str, tmp_path: Path
 ) -> None:
     context = ChannelContext(instance="work", settings=settings, runtime_dir=tmp_path, home=tmp_path)
@@ -43,12 +43,12 @@ def test_settings_that_cannot_be_used_are_told_without_the_token(
     assert TOKEN not in str(raised.value)
 
 
-async def test_a_token_that_was_copied_with_its_prefix_is_taken(platform: DiscordSimulator, tmp_path: Path) -> None:
+async def test_a_token_copied_with_its_prefix_is_accepted(platform: DiscordSimulator, tmp_path: Path) -> None:
     said = await make_channel(platform, tmp_path, token=f"Bot {TOKEN} ").check()
     assert said.startswith("This is nanohost (900), in 1 servers; to add it: https://")
 
 
-async def test_a_bot_that_may_not_read_is_found_by_trying_it(
+async def test_a_bot_without_the_message_content_intent_is_found_by_the_check(
     channel: DiscordChannel, platform: DiscordSimulator
 ) -> None:
     platform.allows_content = False

@@ -13,7 +13,7 @@ from nanohost.testing.time_limits import scaled_timeout
 
 @pytest.fixture
 async def slack() -> AsyncIterator[SlackSimulator]:
-    """A workspace that is there."""
+    """A simulated workspace."""
     simulator = SlackSimulator()
     async with simulator.running():
         yield simulator
@@ -21,7 +21,7 @@ async def slack() -> AsyncIterator[SlackSimulator]:
 
 @pytest.fixture
 def channel(slack: SlackSimulator) -> SlackChannel:
-    """A channel in a hurry: it waits a fraction of what it waits for in earnest."""
+    """A channel with short timeouts."""
     settings = SlackSettings.model_validate(
         {**slack.settings(), "timeout_s": scaled_timeout(0.5), "ping_s": scaled_timeout(0.2)}
     )

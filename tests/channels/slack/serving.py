@@ -13,7 +13,7 @@ RECEIVE_RETRY_S = 0.01
 
 @asynccontextmanager
 async def run_channel(channel: Channel, inbox: Inbox) -> AsyncIterator[list[Exception | None]]:
-    """It is connected and receives, and is called again whenever it ends; yields how it ended each time."""
+    """Connect and receive, again whenever `receive` ends; yields how it ended each time."""
     ended: list[Exception | None] = []
 
     async def serve() -> None:

@@ -27,7 +27,7 @@ CASES = cases_for("slack")
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id_of)
-async def test_the_agent_reads_what_people_send_as_what_it_is(
+async def test_each_kind_of_message_reaches_the_agent_as_described(
     case: Case, slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     content = json.loads(json.dumps(case["input"]).replace("BOT", ME))

@@ -26,7 +26,7 @@ from tests.support.flow import install_id_for, scripted_settings
 ROOT = Path(__file__).parents[3]
 
 
-def test_the_channel_is_found_and_can_be_used() -> None:
+def test_the_channel_is_found_and_usable() -> None:
     assert "slack" in discover([ROOT / "channels"]).available
 
 
@@ -60,7 +60,7 @@ async def test_a_person_writes_in_slack_and_the_agent_answers_there(tmp_path: Pa
 
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize("fault", [Fault.RESET_AFTER, Fault.RESET_BEFORE, Fault.SERVER_ERROR])
-async def test_an_answer_whose_receipt_was_lost_is_there_once(
+async def test_an_answer_whose_receipt_was_lost_is_sent_once(
     tmp_path: Path, slack: SlackSimulator, fault: Fault
 ) -> None:
     slack.faults.queue.append(fault)
@@ -74,7 +74,9 @@ async def test_an_answer_whose_receipt_was_lost_is_there_once(
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
-async def test_what_was_written_while_the_host_was_away_is_answered_once(tmp_path: Path, slack: SlackSimulator) -> None:
+async def test_a_message_written_while_the_host_was_down_is_answered_once(
+    tmp_path: Path, slack: SlackSimulator
+) -> None:
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
         await slack.wait_for_messages(1, "D1001")
@@ -88,9 +90,7 @@ async def test_what_was_written_while_the_host_was_away_is_answered_once(tmp_pat
 
 
 @pytest.mark.case("a message that its author deleted while the host was down")
-async def test_what_its_author_deleted_while_the_host_was_away_is_not_answered(
-    tmp_path: Path, slack: SlackSimulator
-) -> None:
+async def test_a_message_deleted_while_the_host_was_down_is_not_answered(tmp_path: Path, slack: SlackSimulator) -> None:
     async with _host(tmp_path, slack):
         await slack.write("D1001", "first")
         await slack.wait_for_messages(1, "D1001")
@@ -118,7 +118,7 @@ async def test_a_file_and_a_reaction_reach_the_agent(tmp_path: Path, slack: Slac
 
 
 async def _wire(store: Store, *chats: str) -> None:
-    """Tie chats of Slack to one agent group."""
+    """Wire chats of Slack to one agent group."""
     now = datetime.now(UTC)
     async with store.transaction() as tx:
         group = await agent_groups.add(tx, folder="main", name="main", provider=None, model=None, now=now)

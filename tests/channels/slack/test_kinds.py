@@ -1,4 +1,4 @@
-"""What Slack says itself wakes nobody. What people send there: tests/channels/test_kinds.py."""
+"""System messages of Slack wake nobody. What people send there: tests/channels/test_kinds.py."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ROOM = "C500"
 
 @pytest.mark.parametrize("kind", SYSTEM)
 @pytest.mark.content(ContentKind.SERVICE)
-async def test_what_slack_says_itself_wakes_nobody(
+async def test_system_messages_of_slack_wake_nobody(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, kind: str
 ) -> None:
     async with run_channel(channel, inbox):
@@ -29,7 +29,7 @@ async def test_what_slack_says_itself_wakes_nobody(
 
 
 @pytest.mark.content(ContentKind.PHOTO)
-async def test_what_the_sender_says_of_a_picture_comes_with_it(
+async def test_the_description_of_a_picture_comes_with_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     file = {"id": "F9", "name": "may.png", "mimetype": "image/png", "alt_txt": "our <b>garden"}

@@ -1,4 +1,4 @@
-"""What Slack says, and how the channel comes back when Slack was away."""
+"""Slack: which events are received, and how the channel recovers from an outage."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ DM, ROOM, OTHER_ROOM = "D1001", "C500", "C501"
 # What is handed in
 
 
-async def test_what_is_said_to_all_in_a_channel_begins_a_thread_and_a_dm_has_none(
+async def test_a_message_in_a_channel_starts_a_thread_and_a_direct_message_does_not(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -57,7 +57,7 @@ async def test_what_is_said_to_all_in_a_channel_begins_a_thread_and_a_dm_has_non
 
 
 @pytest.mark.behaviour("IN-02")
-async def test_a_mention_that_slack_tells_twice_is_one_event(
+async def test_a_mention_that_slack_reports_twice_is_one_event(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -70,7 +70,7 @@ async def test_a_mention_that_slack_tells_twice_is_one_event(
     assert inbox.accepted[0].text == "what is new?"
 
 
-async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
+async def test_slack_tags_are_shown_as_people_read_them(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -94,14 +94,14 @@ async def test_what_slack_writes_in_tags_is_read_as_people_read_it(
         ("", ""),
     ],
 )
-def test_tags_are_read(wire: str, read: str) -> None:
+def test_tags_are_parsed(wire: str, read: str) -> None:
     assert " ".join(_to_readable(wire, {}).split()) == " ".join(read.split())
 
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(ContentKind.DELETION, ContentKind.REACTION_REMOVED)
 @pytest.mark.case("a message deleted, also one with replies")
-async def test_what_is_deleted_and_what_is_taken_back_is_told(
+async def test_deletions_and_removed_reactions_are_reported(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -141,7 +141,7 @@ async def test_what_is_deleted_and_what_is_taken_back_is_told(
 
 
 @pytest.mark.content(ContentKind.REPLY, ContentKind.THREAD)
-async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
+async def test_a_thread_attaches_its_parent_once_when_the_bot_is_mentioned_in_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     root = await slack.post(ROOM, {"text": "The meeting is on Tuesday", "files": ["plan.txt"]}, person=BOB, group=True)
@@ -174,7 +174,7 @@ async def test_a_thread_brings_its_parent_once_to_whoever_is_called_into_it(
 
 @pytest.mark.content(ContentKind.THREAD)
 @pytest.mark.parametrize("what", ["text", "card", "file"])
-async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
+async def test_a_thread_that_the_bot_wrote_in_attaches_nothing(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path, what: str
 ) -> None:
     root = await slack.write(ROOM, "The meeting is on Tuesday", group=True, person=BOB)
@@ -190,7 +190,7 @@ async def test_a_thread_that_the_bot_wrote_in_brings_nothing(
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
 @pytest.mark.case("an edit that adds the mention")
-async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
+async def test_an_edit_that_adds_a_mention_is_marked_and_carries_the_parent(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     root = await slack.write(ROOM, "The meeting is on Tuesday", group=True, person=BOB)
@@ -210,7 +210,7 @@ async def test_an_edit_that_adds_the_mention_says_so_and_brings_the_parent(
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(ContentKind.ID_CHANGED)
-async def test_a_channel_that_gets_another_id_goes_on_as_that(
+async def test_a_channel_with_a_new_id_continues_under_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox) as ended:
@@ -222,7 +222,7 @@ async def test_a_channel_that_gets_another_id_goes_on_as_that(
     assert (inbox.moved_chats, inbox.accepted, ended) == ([("C500", "C900")], [], [])
 
 
-async def test_a_preview_is_no_edit(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
+async def test_a_link_preview_is_not_an_edit(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
     async with run_channel(channel, inbox):
         ts = await slack.write(DM, "see https://a.example")
         await slack.preview(ts, chat=DM)
@@ -268,7 +268,9 @@ async def test_a_press_in_a_thread_belongs_to_the_thread(
     assert (click.text, click.sender.name, click.is_group) == ("R&D <b>", "Bob", True)
 
 
-async def test_our_own_posts_do_not_come_back(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
+async def test_the_bots_own_posts_are_not_received(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
     card = OutboundCard(text="mine", plain="mine", buttons=())
     async with run_channel(channel, inbox):
         receipt = await channel.send_card(Address(platform_id=ROOM), card, idempotency_key="k")
@@ -282,7 +284,7 @@ async def test_our_own_posts_do_not_come_back(slack: SlackSimulator, channel: Sl
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_what_means_nothing_to_us_is_acknowledged(
+async def test_irrelevant_events_are_acknowledged(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox) as ended:
@@ -298,7 +300,7 @@ async def test_what_means_nothing_to_us_is_acknowledged(
 
 
 @pytest.mark.behaviour("IN-01", "IN-07")
-async def test_nothing_overtakes_a_message_that_could_not_be_committed(
+async def test_no_message_overtakes_one_that_could_not_be_committed(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     inbox.fail_once()
@@ -315,7 +317,7 @@ async def test_nothing_overtakes_a_message_that_could_not_be_committed(
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
-async def test_what_comes_again_while_it_is_being_committed_is_the_same_event(
+async def test_a_redelivery_during_the_commit_is_the_same_event(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     inbox.hold()
@@ -331,8 +333,8 @@ async def test_what_comes_again_while_it_is_being_committed_is_the_same_event(
     assert ended == []
 
 
-class _HeldUp(SuiteInbox):
-    """One chat's commits take for ever."""
+class _BlockedChatInbox(SuiteInbox):
+    """The commits of one chat never end."""
 
     async def accept(self, event: InboundEvent) -> Accepted:
         if event.platform_id == ROOM:
@@ -342,7 +344,7 @@ class _HeldUp(SuiteInbox):
 
 @pytest.mark.behaviour("IN-07")
 async def test_chats_do_not_wait_for_each_other(slack: SlackSimulator, channel: SlackChannel) -> None:
-    inbox = _HeldUp()
+    inbox = _BlockedChatInbox()
     async with run_channel(channel, inbox):
         await slack.write(ROOM, "stuck", group=True)
         await slack.write(OTHER_ROOM, "on", group=True)
@@ -350,7 +352,7 @@ async def test_chats_do_not_wait_for_each_other(slack: SlackSimulator, channel: 
         await slack.wait_until(lambda: slack.unacknowledged == 1)
 
 
-async def test_a_platform_that_tells_no_names_keeps_nobody_waiting(
+async def test_a_sender_without_a_known_name_is_shown_by_id_without_delay(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -364,7 +366,7 @@ async def test_a_platform_that_tells_no_names_keeps_nobody_waiting(
 
 
 @pytest.mark.parametrize("fault", list(Fault))
-async def test_it_comes_back_when_slack_gave_no_connection(
+async def test_a_failed_attempt_to_connect_is_repeated(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, fault: Fault
 ) -> None:
     slack.opening.queue.append(fault)
@@ -377,7 +379,9 @@ async def test_it_comes_back_when_slack_gave_no_connection(
     assert ended == []
 
 
-async def test_it_waits_as_long_as_slack_asks(slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox) -> None:
+async def test_a_rate_limit_on_connecting_is_waited_for(
+    slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
+) -> None:
     slack.opening.limits[""] = (1, 1.0)
     await slack.write(DM, "patience")
     began = asyncio.get_running_loop().time()
@@ -387,7 +391,7 @@ async def test_it_waits_as_long_as_slack_asks(slack: SlackSimulator, channel: Sl
     assert slack.calls.count("apps.connections.open") == 2
 
 
-async def test_a_token_that_is_refused_is_said_and_tried_again(
+async def test_a_refused_token_is_reported_and_tried_again(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     slack.opening.queue.extend([Fault.UNAUTHORIZED] * 3)
@@ -402,7 +406,7 @@ async def test_a_token_that_is_refused_is_said_and_tried_again(
 
 
 @pytest.mark.parametrize("end", ["closed", "cut", "mute", "polite"])
-async def test_a_connection_that_ends_is_made_anew_and_nothing_is_lost(
+async def test_a_lost_connection_is_made_again_without_losing_messages(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, end: str
 ) -> None:
     async with run_channel(channel, inbox) as ended:
@@ -428,7 +432,7 @@ async def test_a_connection_that_ends_is_made_anew_and_nothing_is_lost(
 
 
 @pytest.mark.behaviour("IN-01", "IN-02", "IN-07")
-async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
+async def test_events_that_slack_gave_up_delivering_are_read_from_the_history(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     slack.most_a_page = 2
@@ -461,7 +465,7 @@ async def test_what_slack_gave_up_to_deliver_is_read_where_it_stands(
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
-async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_read_up_once(
+async def test_messages_in_unknown_chats_from_while_the_host_was_down_are_read_once(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     await slack.write(OTHER_ROOM, "long before", group=True, message_id=f"{time.time() - 600:.6f}")
@@ -485,7 +489,7 @@ async def test_what_is_said_in_chats_never_heard_of_while_the_host_was_away_is_r
     assert texts == ["hello, are you there?", "and here?"]
 
 
-async def test_of_the_chats_never_heard_of_no_more_are_read_than_the_most_and_the_log_says_so(
+async def test_a_limited_number_of_unknown_chats_is_read_and_the_rest_logged(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels.slack.MAX_UNSEEN_CHATS", 2)
@@ -506,7 +510,7 @@ async def test_of_the_chats_never_heard_of_no_more_are_read_than_the_most_and_th
     assert said == ["1 chats never heard of are not read"]
 
 
-async def test_of_the_threads_of_a_chat_no_more_are_looked_through_for_deletions_than_the_most(
+async def test_a_limited_number_of_threads_is_searched_for_deletions(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels.slack.MAX_THREADS", 2)
@@ -529,7 +533,7 @@ async def test_of_the_threads_of_a_chat_no_more_are_looked_through_for_deletions
     assert gone == replies[:2]
 
 
-async def test_at_the_first_start_nothing_of_before_is_read(
+async def test_at_the_first_start_no_earlier_messages_are_read(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     await slack.write(DM, "before the host was there")
@@ -541,7 +545,7 @@ async def test_at_the_first_start_nothing_of_before_is_read(
 
 
 @pytest.mark.behaviour("IN-02")
-async def test_a_flood_in_one_chat_hides_nothing_of_another(
+async def test_a_flood_in_one_chat_hides_no_messages_of_another(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -561,7 +565,7 @@ async def test_a_flood_in_one_chat_hides_nothing_of_another(
     assert flood[-1] == f"flood {MAX_PAGES + 1}"
 
 
-async def test_what_was_deleted_while_the_host_was_away_is_told_when_it_reads_up(
+async def test_deletions_while_the_host_was_down_are_reported_when_it_catches_up(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     ids = dict[str, str]()
@@ -597,7 +601,7 @@ async def test_what_was_deleted_while_the_host_was_away_is_told_when_it_reads_up
     assert "written and deleted meanwhile" not in {event.text for event in inbox.accepted}
 
 
-async def test_nothing_counts_as_deleted_in_a_chat_that_cannot_be_read_in_full(
+async def test_in_a_chat_that_cannot_be_read_in_full_nothing_counts_as_deleted(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -613,7 +617,7 @@ async def test_nothing_counts_as_deleted_in_a_chat_that_cannot_be_read_in_full(
 
 
 @pytest.mark.parametrize("thread", [None, "a thread"])
-async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is_left_out(
+async def test_a_late_message_that_no_longer_exists_is_skipped(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, thread: str | None
 ) -> None:
     root = await slack.write(ROOM, "root", group=True) if thread else None
@@ -629,7 +633,7 @@ async def test_a_message_that_slack_tells_late_and_that_is_not_there_any_more_is
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_a_late_message_is_looked_for_each_time_that_slack_tells_of_it(
+async def test_a_late_message_is_looked_up_each_time_slack_reports_it(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     late = f"{time.time() - LATE_DELIVERY_S - 30:.6f}"
@@ -646,7 +650,7 @@ async def test_a_late_message_is_looked_for_each_time_that_slack_tells_of_it(
     assert [event.text for event in inbox.accepted if event.kind is EventKind.MESSAGE] == ["the end"]
 
 
-async def test_a_late_message_of_a_chat_that_cannot_be_read_is_handed_in(
+async def test_a_late_message_of_an_unreadable_chat_is_accepted(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     slack.archived.add(ROOM)
@@ -655,7 +659,7 @@ async def test_a_late_message_of_a_chat_that_cannot_be_read_is_handed_in(
         await inbox.wait_for_accepted("late")
 
 
-async def test_whoever_cannot_look_back_listens_all_the_same(
+async def test_a_channel_that_cannot_read_the_history_still_receives(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -669,7 +673,7 @@ async def test_whoever_cannot_look_back_listens_all_the_same(
 
 
 @pytest.mark.content(ContentKind.APP)
-async def test_people_are_told_apart_from_ourselves_and_from_bots(
+async def test_people_are_told_apart_from_the_bot_itself_and_other_bots(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):

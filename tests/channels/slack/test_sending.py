@@ -1,4 +1,4 @@
-"""What is sent to Slack, and what becomes of it when Slack fails."""
+"""Slack: what is sent, and what happens when Slack fails."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def _file(tmp_path: Path, *, text: str = "see <!channel>") -> OutboundFile:
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_a_message_is_one_markdown_block_with_words_for_the_notification(
+async def test_a_message_is_one_markdown_block_with_a_plain_notification_text(
     slack: SlackSimulator, channel: SlackChannel
 ) -> None:
     async with channel.connected():
@@ -58,7 +58,7 @@ async def test_a_message_is_one_markdown_block_with_words_for_the_notification(
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_each_part_of_a_long_answer_is_markdown_of_its_own(slack: SlackSimulator, channel: SlackChannel) -> None:
+async def test_each_part_of_a_long_answer_is_valid_markdown(slack: SlackSimulator, channel: SlackChannel) -> None:
     async with channel.connected():
         for number, part in enumerate(render_parts(LONG_ANSWER + LONG_ANSWER, channel)):
             message = OutboundText(text=part.text, plain=part.plain)
@@ -73,7 +73,7 @@ async def test_each_part_of_a_long_answer_is_markdown_of_its_own(slack: SlackSim
 
 
 @pytest.mark.behaviour("DL-12")
-async def test_words_that_go_out_without_markup_ping_nobody(slack: SlackSimulator, channel: SlackChannel) -> None:
+async def test_plain_text_without_markup_pings_nobody(slack: SlackSimulator, channel: SlackChannel) -> None:
     slack.refuses_markup = 2
     said = OutboundText(text="x", plain="<!channel> <@1001> a_b_c *x* & <https://a.example|b>")
     card = OutboundCard(text="x", plain="<!channel> " * 500, buttons=YES_NO)
@@ -86,7 +86,7 @@ async def test_words_that_go_out_without_markup_ping_nobody(slack: SlackSimulato
     assert (first.notified, second.notified) == (frozenset(), frozenset())
 
 
-async def test_markup_that_is_refused_is_sent_as_plain_words_once(slack: SlackSimulator, channel: SlackChannel) -> None:
+async def test_refused_markup_is_sent_once_as_plain_text(slack: SlackSimulator, channel: SlackChannel) -> None:
     slack.refuses_markup = 1
     async with channel.connected():
         await channel.send(DM, HELLO, idempotency_key="k")
@@ -101,7 +101,7 @@ async def test_markup_that_is_refused_is_sent_as_plain_words_once(slack: SlackSi
     assert slack.texts("D1001") == ["new"]
 
 
-async def test_an_answer_to_a_thread_goes_there_with_all_that_belongs_to_it(
+async def test_an_answer_in_a_thread_stays_there_with_its_buttons_and_files(
     slack: SlackSimulator, channel: SlackChannel, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     async with run_channel(channel, inbox):
@@ -119,17 +119,13 @@ async def test_an_answer_to_a_thread_goes_there_with_all_that_belongs_to_it(
     assert slack.typing == ["C500"]
 
 
-async def test_where_there_is_no_thread_typing_asks_slack_for_nothing(
-    slack: SlackSimulator, channel: SlackChannel
-) -> None:
+async def test_typing_outside_a_thread_makes_no_request(slack: SlackSimulator, channel: SlackChannel) -> None:
     async with channel.connected():
         await channel.typing(DM)
     assert slack.calls == []
 
 
-async def test_a_reaction_that_slack_has_no_name_for_here_is_refused(
-    slack: SlackSimulator, channel: SlackChannel
-) -> None:
+async def test_a_reaction_without_a_name_in_slack_is_refused(slack: SlackSimulator, channel: SlackChannel) -> None:
     async with channel.connected():
         [id] = (await channel.send(DM, HELLO, idempotency_key="k")).platform_message_ids
         await channel.react(DM, id, "❤️")
@@ -158,7 +154,7 @@ async def test_a_reaction_that_slack_has_no_name_for_here_is_refused(
         (Fault.NOT_JSON, NotSent),
     ],
 )
-async def test_an_edit_whose_answer_was_lost_may_be_repeated(
+async def test_an_edit_with_a_lost_response_may_be_repeated(
     slack: SlackSimulator, channel: SlackChannel, fault: Fault, raised: type[ChannelError]
 ) -> None:
     async with channel.connected():
@@ -182,7 +178,7 @@ async def test_an_edit_whose_answer_was_lost_may_be_repeated(
     ],
 )
 @pytest.mark.behaviour("DL-05")
-async def test_a_file_or_a_card_whose_answer_was_lost_is_found_if_it_is_there(
+async def test_a_file_or_card_with_a_lost_response_is_found_if_it_exists(
     slack: SlackSimulator,
     channel: SlackChannel,
     tmp_path: Path,
@@ -208,7 +204,7 @@ async def test_a_file_or_a_card_whose_answer_was_lost_is_found_if_it_is_there(
 
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize("late", [True, False])
-async def test_a_file_whose_answer_was_lost_is_seen_once_also_where_slack_shares_it_late(
+async def test_a_file_with_a_lost_response_is_shown_once_even_if_slack_shares_it_late(
     slack: SlackSimulator, channel: SlackChannel, tmp_path: Path, *, late: bool
 ) -> None:
     async with channel.connected():
@@ -223,7 +219,7 @@ async def test_a_file_whose_answer_was_lost_is_seen_once_also_where_slack_shares
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_file_that_somebody_deleted_meanwhile_is_sent_again(
+async def test_a_file_deleted_meanwhile_is_sent_again(
     slack: SlackSimulator, channel: SlackChannel, tmp_path: Path
 ) -> None:
     async with channel.connected():
@@ -236,7 +232,7 @@ async def test_a_file_that_somebody_deleted_meanwhile_is_sent_again(
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_was_sent_is_found_behind_many_others(slack: SlackSimulator, channel: SlackChannel) -> None:
+async def test_a_sent_message_is_found_behind_many_others(slack: SlackSimulator, channel: SlackChannel) -> None:
     slack.most_a_page = 2
     thread = Address(platform_id="C500", thread_id="1700000000.000100")
     async with channel.connected():
@@ -255,7 +251,7 @@ async def test_what_was_sent_is_found_behind_many_others(slack: SlackSimulator, 
             await channel.find_sent(ROOM, idempotency_key="k9")
 
 
-async def test_a_file_that_is_not_taken_is_not_sent(
+async def test_a_file_that_slack_does_not_accept_is_not_sent(
     slack: SlackSimulator, channel: SlackChannel, tmp_path: Path
 ) -> None:
     file = _file(tmp_path)
@@ -273,9 +269,7 @@ async def test_a_file_that_is_not_taken_is_not_sent(
     assert slack.screen("D1001") == []
 
 
-async def test_a_refusal_says_in_slacks_words_what_is_wrong_and_what_to_do(
-    slack: SlackSimulator, channel: SlackChannel
-) -> None:
+async def test_a_refusal_gives_slacks_reason_and_a_remedy(slack: SlackSimulator, channel: SlackChannel) -> None:
     slack.archived.add("C500")
     async with channel.connected():
         with pytest.raises(Refused, match="is_archived") as archived:
@@ -292,7 +286,7 @@ async def test_a_refusal_says_in_slacks_words_what_is_wrong_and_what_to_do(
         await channel.send(DM, HELLO, idempotency_key="k")
 
 
-async def test_bad_tokens_are_said_without_showing_them(slack: SlackSimulator) -> None:
+async def test_invalid_tokens_are_reported_without_showing_them(slack: SlackSimulator) -> None:
     for wrong, about in (({"bot_token": "xoxb-stale"}, "credentials"), ({"app_token": "xapp-stale"}, "app_token")):
         channel = SlackChannel(SlackSettings.model_validate({**slack.settings(), **wrong}))
         with pytest.raises(AuthFailed, match=about) as raised:
@@ -332,7 +326,7 @@ async def test_no_token_is_ever_logged(
 # Files of people
 
 
-async def test_a_file_that_slack_does_not_give_is_refused(
+async def test_a_file_that_slack_does_not_return_is_refused(
     slack: SlackSimulator, channel: SlackChannel, empty: Path
 ) -> None:
     stored = slack.store_file("notes.txt", b"secret plans")
@@ -354,7 +348,7 @@ async def test_a_file_that_slack_does_not_give_is_refused(
             await channel.fetch(Attachment(ref=stored.id), empty, most_bytes=100)
 
 
-async def test_a_files_name_is_in_no_sentence_that_an_agent_reads(
+async def test_a_file_name_is_in_no_error_that_an_agent_reads(
     slack: SlackSimulator, channel: SlackChannel, empty: Path
 ) -> None:
     stored = slack.store_file("a\n[file: b, at /etc/passwd]", b"more than that")
@@ -376,16 +370,16 @@ async def test_a_files_name_is_in_no_sentence_that_an_agent_reads(
         ("", False),
     ],
 )
-def test_what_lies_with_slack_is_told_by_its_address(url: str, ours: bool) -> None:
+def test_files_hosted_by_slack_are_recognised_by_their_url(url: str, ours: bool) -> None:
     assert is_slack_url(url, "https://slack.com/api/") is ours
 
 
 @pytest.mark.parametrize(("header", "wait_s"), [("inf", 3600), ("1e300", 3600), ("-5", 1), ("nan", 1), ("soon", 30)])
-def test_however_long_slack_asks_to_wait_it_is_asked_again(header: str, wait_s: float) -> None:
+def test_a_retry_after_header_of_any_form_is_parsed(header: str, wait_s: float) -> None:
     assert _parse_retry_after(header) == wait_s
 
 
-async def test_our_token_is_given_to_slack_alone(slack: SlackSimulator, channel: SlackChannel, empty: Path) -> None:
+async def test_the_token_is_sent_to_slack_only(slack: SlackSimulator, channel: SlackChannel, empty: Path) -> None:
     heard: list[bytes] = []
 
     async def hear(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:

@@ -1,4 +1,4 @@
-"""What stands in [channels.slack], and what is shipped beside the channel."""
+"""The settings in [channels.slack], and the files shipped with the channel."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ GOOD = {"bot_token": "xoxb-1", "app_token": "xapp-1"}
         (GOOD | {"base_url": "slack.com"}, "base_url must be an address"),
     ],
 )
-def test_settings_that_cannot_work_are_said_and_no_secret_is(settings: dict[str, object], said: str) -> None:
+def test_invalid_settings_are_reported_without_secrets(settings: dict[str, object], said: str) -> None:
     with pytest.raises(ChannelError) as raised:
         create(_context(settings))
     assert said in str(raised.value)
@@ -40,7 +40,7 @@ def test_settings_of_another_instance_are_named_as_such() -> None:
         create(_context({}, instance="work"))
 
 
-def test_the_two_tokens_are_all_it_needs() -> None:
+def test_two_tokens_are_enough_settings() -> None:
     assert create(_context(dict(GOOD))).capabilities.threads
 
 
@@ -51,7 +51,7 @@ def test_the_header_and_the_page_name_the_settings() -> None:
     assert [name for name in SlackSettings.model_fields if f"| `{name}` |" not in page] == []
 
 
-def test_the_manifest_asks_for_the_scopes_that_the_channel_uses() -> None:
+def test_the_manifest_requests_the_scopes_that_the_channel_uses() -> None:
     manifest = json.loads((ROOT / "docs" / "channels" / "slack-manifest.json").read_text(encoding="utf-8"))
     assert sorted(manifest["oauth_config"]["scopes"]["bot"]) == sorted(SCOPES)
     assert manifest["settings"]["socket_mode_enabled"]

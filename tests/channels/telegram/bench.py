@@ -27,7 +27,7 @@ MAX_PAUSE_S = 0.1
 
 
 def make_fast_timeouts() -> Timeouts:
-    """A bot that waits for its own pauses a fraction of what it waits in earnest, and for answers as long as a test."""
+    """A bot with short pauses and with timeouts as long as a test."""
     return Timeouts(
         answer_timeout_s=scaled_timeout(1.0),
         poll_s=5,
@@ -68,7 +68,7 @@ async def run_bot(telegram: TelegramSimulator | None = None) -> AsyncIterator[Re
 
 @asynccontextmanager
 async def run_another_bot(telegram: TelegramSimulator, inbox: SuiteInbox | None = None) -> AsyncIterator[ReceivingBot]:
-    """The same on a Telegram that serves already: another bot, or the bot in another life."""
+    """Another bot, or the restarted bot, on a running Telegram."""
     channel, inbox = make_bot(telegram), inbox or SuiteInbox()
     async with channel.connected(), run_receive(channel, inbox):
         yield ReceivingBot(telegram=telegram, channel=channel, inbox=inbox)

@@ -1,5 +1,5 @@
-"""What the agent reads of what people send: a simulated Telegram, the real library, intake, routing and mailboxes; no
-agent runs. The clock stands still: an album is complete when it is moved on."""
+"""What the agent reads of what people send: a simulated Telegram, the real library, inbox, routing and mailboxes; no
+agent runs. The clock stands still: an album is complete when the clock is advanced."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ END_TEXT = "the end"
 
 @dataclass(kw_only=True)
 class AgentChat:
-    """One chat with an agent: in a group it listens when it is named, in a direct chat always."""
+    """One chat with an agent, which engages when mentioned in a group, and always in a direct chat."""
 
     telegram: TelegramSimulator
     store: Store
@@ -51,8 +51,8 @@ class AgentChat:
         return self.chat != ADA.id
 
     async def wait_until_read(self) -> None:
-        """Wait until everything that was sent is confirmed to Telegram, and routed."""
-        await self.telegram.write("5", END_TEXT)  # a chat that nobody listens in
+        """Wait until every update is confirmed to Telegram and routed."""
+        await self.telegram.write("5", END_TEXT)  # a chat without an agent
         await self.telegram.wait_until(lambda: self.telegram.acknowledged()[-1:] == [self.telegram.latest()])
         async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
             while any(chat.platform_id == self.chat for chat in await events.list_chats_with_new(self.store)):

@@ -31,7 +31,7 @@ NAME_OF_CASES = "nano_bot"
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id_of)
-async def test_the_agent_reads_what_people_send_as_what_it_is(case: Case, tmp_path: Path) -> None:
+async def test_each_kind_of_message_reaches_the_agent_as_described(case: Case, tmp_path: Path) -> None:
     chat = GROUP if case.get("chat") == "group" else ADA.id
     telegram = TelegramSimulator(username=NAME_OF_CASES)
     async with open_agent_chat(tmp_path, telegram, chat) as here:

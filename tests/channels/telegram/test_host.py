@@ -55,7 +55,7 @@ async def test_a_person_writes_and_the_agent_answers_in_the_chat_and_the_topic(t
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
-async def test_what_was_accepted_and_not_confirmed_comes_again_after_a_restart_and_is_answered_once(
+async def test_an_accepted_but_unconfirmed_update_is_answered_once_after_a_restart(
     tmp_path: Path,
 ) -> None:
     telegram = TelegramSimulator()
@@ -76,7 +76,7 @@ async def test_what_was_accepted_and_not_confirmed_comes_again_after_a_restart_a
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_an_answer_whose_receipt_was_lost_is_seen_once_or_twice_and_never_more(tmp_path: Path) -> None:
+async def test_an_answer_whose_receipt_was_lost_is_sent_at_most_twice(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.faults.queue.append(Fault.RESET_AFTER)
     async with telegram.running(), run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()) as host:
@@ -88,7 +88,7 @@ async def test_an_answer_whose_receipt_was_lost_is_seen_once_or_twice_and_never_
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_where_the_operator_wants_to_be_asked_it_is_held_and_what_comes_after_goes_on(tmp_path: Path) -> None:
+async def test_with_ask_an_ambiguous_send_is_held_and_later_messages_are_sent(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.faults.queue.append(Fault.RESET_AFTER)
     ask = scripted_settings(ambiguous="ask")
@@ -101,7 +101,7 @@ async def test_where_the_operator_wants_to_be_asked_it_is_held_and_what_comes_af
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_a_chat_that_has_to_wait_keeps_no_other_waiting(tmp_path: Path) -> None:
+async def test_a_rate_limited_chat_does_not_delay_another(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.faults.limits[BOB.id] = (1, 36_000.0)
     async with telegram.running(), run_host(tmp_path, telegram, ADA.id, BOB.id, clock=AcceleratedClock()) as host:
@@ -132,7 +132,7 @@ async def test_answers_wait_for_an_outage_to_end_and_are_sent_once(tmp_path: Pat
 
 
 @pytest.mark.behaviour("DL-09", "IN-06")
-async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -> None:
+async def test_a_press_a_sent_file_and_a_received_file_work_end_to_end(tmp_path: Path) -> None:
     telegram, demo = TelegramSimulator(), scripted_settings(provider="demo")
     async with telegram.running(), run_host(tmp_path, telegram, ADA.id, settings=demo, clock=AcceleratedClock()):
         await telegram.write(ADA.id, "ask me")
@@ -151,7 +151,7 @@ async def test_a_press_a_file_out_and_a_file_in_go_all_the_way(tmp_path: Path) -
     assert fetched.read_bytes() == b"twelve bytes"
 
 
-async def test_the_bots_menu_offers_the_hosts_commands_where_each_may_be_typed(tmp_path: Path) -> None:
+async def test_the_bots_menu_offers_host_commands_where_they_may_be_typed(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     async with telegram.running(), run_host(tmp_path, telegram, ADA.id, GROUP, clock=AcceleratedClock()):
         await telegram.wait_until(lambda: len(telegram.menus) == 2)
@@ -166,7 +166,7 @@ async def test_the_bots_menu_offers_the_hosts_commands_where_each_may_be_typed(t
     assert private["pair"].endswith("(owners): /pair telegram")
 
 
-async def test_a_menu_that_telegram_does_not_take_keeps_nobody_waiting(tmp_path: Path) -> None:
+async def test_a_command_menu_that_telegram_refuses_delays_nothing(tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     telegram.commands_taken = False
     async with telegram.running(), run_host(tmp_path, telegram, ADA.id, clock=AcceleratedClock()):

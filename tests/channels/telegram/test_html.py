@@ -22,13 +22,13 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("markup", REFUSED)
-def test_broken_markup_is_refused_in_telegrams_words(markup: str) -> None:
+def test_the_simulator_refuses_broken_markup_in_telegrams_words(markup: str) -> None:
     with pytest.raises(BadMarkup) as raised:
         read(markup)
     assert str(raised.value) == REFUSED[markup]
 
 
-def test_markup_is_read_and_only_known_entities_are() -> None:
+def test_the_simulator_parses_markup_with_known_entities_only() -> None:
     found = read(
         '<b>a &lt;<i>b</i></b> &nbsp; & <a href="tg://user?id=7">&#x1F600;</a><pre><code class="x">c</code></pre>'
     )
@@ -72,7 +72,7 @@ PIECES = st.sampled_from(
 @pytest.mark.behaviour("DL-06", "DL-12")
 @settings(max_examples=100, deadline=None)
 @given(st.lists(PIECES, max_size=30).map(" ".join), st.sampled_from([60, 4096]))
-def test_whatever_an_agent_writes_is_rendered_so_that_telegram_takes_it(markdown: str, limit: int) -> None:
+def test_any_markdown_is_rendered_as_markup_that_telegram_accepts(markdown: str, limit: int) -> None:
     limits = Limits(max_length=limit, unit=Unit.UTF16, is_counted_after_parsing=True)
     for part in split_message(markdown, Form.TELEGRAM, limits):
         assert utf16_length(read(part.text).text) <= limit

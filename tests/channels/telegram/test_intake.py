@@ -1,4 +1,4 @@
-"""What people do on Telegram, as the host is told of it."""
+"""What people do on Telegram, as events of the host."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ class Understating(TelegramSimulator):
         (f"mail me at a@{USERNAME[:4]}.com", f"mail me at a@{USERNAME[:4]}.com", False),
     ],
 )
-async def test_the_bot_is_addressed_by_its_name_or_a_command_of_its_own(written: str, text: str, meant: bool) -> None:
+async def test_the_bot_is_addressed_by_its_name_or_one_of_its_commands(written: str, text: str, meant: bool) -> None:
     async with run_bot() as here:
         await here.telegram.write(GROUP, written, group=True)
         event = await here.wait_for_event()
     assert (event.text, event.mentions_bot) == (text, meant)
 
 
-async def test_who_answers_the_bot_addresses_it_and_who_answers_somebody_else_does_not() -> None:
+async def test_a_reply_to_the_bot_addresses_it_and_a_reply_to_somebody_else_does_not() -> None:
     async with run_bot() as here:
         said = await here.channel.send(Address(platform_id=GROUP), OutboundText(text="hi"), idempotency_key="k")
         chatter = await here.telegram.write(GROUP, "chatter", group=True)
@@ -65,7 +65,7 @@ async def test_who_answers_the_bot_addresses_it_and_who_answers_somebody_else_do
     ]
 
 
-async def test_in_privacy_mode_telegram_tells_the_bot_only_what_is_addressed_to_it() -> None:
+async def test_in_privacy_mode_the_bot_receives_only_messages_addressed_to_it() -> None:
     async with run_bot() as here:
         here.telegram.reads_all = False
         await here.telegram.write(GROUP, "chatter", group=True)
@@ -74,7 +74,7 @@ async def test_in_privacy_mode_telegram_tells_the_bot_only_what_is_addressed_to_
         assert "privacy mode" in await here.channel.check()
 
 
-async def test_in_privacy_mode_only_the_piece_of_an_album_that_names_the_bot_arrives() -> None:
+async def test_in_privacy_mode_only_the_album_part_that_names_the_bot_arrives() -> None:
     async with run_bot() as here:
         here.telegram.reads_all = False
         for caption in ("", f"@{USERNAME} compare these", ""):
@@ -86,7 +86,7 @@ async def test_in_privacy_mode_only_the_piece_of_an_album_that_names_the_bot_arr
 
 
 @pytest.mark.behaviour("RT-01")
-async def test_the_topic_of_a_forum_is_the_thread_and_the_general_topic_is_none() -> None:
+async def test_a_forum_topic_is_a_thread_and_the_general_topic_is_not() -> None:
     async with run_bot() as here:
         await here.telegram.write(GROUP, "in a topic", group=True, thread="77")
         await here.telegram.write(GROUP, "in general", group=True)
@@ -100,7 +100,7 @@ async def test_the_topic_of_a_forum_is_the_thread_and_the_general_topic_is_none(
     assert here.telegram.typing == [GROUP] * 3
 
 
-async def test_in_a_topic_that_the_bot_opened_not_every_message_is_an_answer_to_it() -> None:
+async def test_a_message_in_a_topic_opened_by_the_bot_is_not_a_reply_to_it() -> None:
     async with run_bot() as here:
         opened = {"message_id": 7, "date": 1, "chat": {"id": int(GROUP), "type": "supergroup"}}
         opened["from"] = {"id": 123456789, "is_bot": True, "first_name": "Nano"}
@@ -112,7 +112,7 @@ async def test_in_a_topic_that_the_bot_opened_not_every_message_is_an_answer_to_
 
 
 @pytest.mark.behaviour("IN-05")
-async def test_who_writes_in_the_name_of_a_chat_is_that_chat_and_no_bot() -> None:
+async def test_a_sender_who_writes_as_a_chat_is_that_chat_and_not_a_bot() -> None:
     group_anonymous_bot = {"id": 1087968824, "is_bot": True, "first_name": "Group"}
     async with run_bot() as here:
         chat = {"id": int(GROUP), "type": "supergroup", "title": "Family"}
@@ -129,7 +129,7 @@ async def test_a_post_in_a_channel_is_a_message() -> None:
     assert (event.platform_id, event.text, event.is_group, event.chat_name) == ("-1009", "news", True, "News")
 
 
-async def test_somebody_who_shares_where_they_walk_is_told_of_once() -> None:
+async def test_a_live_location_is_reported_once() -> None:
     async with run_bot() as here:
         for kind in ("message", "edited_message", "edited_message"):
             await here.telegram.service(
@@ -140,7 +140,7 @@ async def test_somebody_who_shares_where_they_walk_is_told_of_once() -> None:
     assert len(here.inbox.accepted) == 2
 
 
-async def test_who_joined_and_what_the_group_is_called_now_are_no_messages() -> None:
+async def test_joins_and_title_changes_are_not_messages() -> None:
     async with run_bot() as here:
         member = {"id": 5, "is_bot": False, "first_name": "Eve"}
         await here.telegram.service(GROUP, {"new_chat_members": [member]})
@@ -178,7 +178,7 @@ async def test_every_kind_of_file_can_be_fetched(name: str, told: str, media_typ
     assert (tmp_path / name).read_bytes() == content
 
 
-async def test_a_file_that_is_gone_or_too_large_for_bots_is_refused_and_one_behind_an_outage_is_not(
+async def test_a_missing_or_too_large_file_is_refused_and_one_during_an_outage_is_not(
     tmp_path: Path,
 ) -> None:
     telegram = TelegramSimulator()
@@ -194,7 +194,7 @@ async def test_a_file_that_is_gone_or_too_large_for_bots_is_refused_and_one_behi
             await here.channel.fetch(huge, tmp_path / "a", most_bytes=10**9)
 
 
-async def test_a_file_is_telegrams_also_where_this_machine_has_one_of_that_name(
+async def test_a_file_is_fetched_from_telegram_even_if_a_local_file_has_its_name(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
@@ -210,9 +210,7 @@ async def test_a_file_is_telegrams_also_where_this_machine_has_one_of_that_name(
 
 @pytest.mark.behaviour("IN-06")
 @pytest.mark.parametrize(("says_so", "name"), [(True, "plan.pdf"), (False, "plan.pdf"), (True, "page.html")])
-async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
-    tmp_path: Path, *, says_so: bool, name: str
-) -> None:
+async def test_an_error_page_in_place_of_a_file_is_refused(tmp_path: Path, *, says_so: bool, name: str) -> None:
     async with run_bot() as here:
         here.telegram.should_serve_error_page, here.telegram.page_says_so = True, says_so
         await here.telegram.write(ADA.id, "look", file=(name, b"content"))
@@ -224,7 +222,7 @@ async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
     assert (tmp_path / "a").read_bytes() == b"content"
 
 
-async def test_a_file_that_is_larger_than_was_said_is_cut_off(tmp_path: Path) -> None:
+async def test_a_file_larger_than_announced_is_cut_off(tmp_path: Path) -> None:
     async with run_bot(Understating()) as here:
         await here.telegram.write(ADA.id, "", file=("notes.txt", bytes(3_000_000)))
         [attachment] = (await here.wait_for_event()).attachments
@@ -235,7 +233,7 @@ async def test_a_file_that_is_larger_than_was_said_is_cut_off(tmp_path: Path) ->
 
 @pytest.mark.behaviour("RT-11")
 @pytest.mark.content(ContentKind.EDIT, ContentKind.REACTION, ContentKind.REACTION_REMOVED, ContentKind.THREAD)
-async def test_an_edit_keeps_its_topic_and_a_reaction_that_is_taken_back_says_so() -> None:
+async def test_an_edit_keeps_its_topic_and_a_removed_reaction_is_reported() -> None:
     async with run_bot() as here:
         written = await here.telegram.write(GROUP, "teh", group=True, thread="77", person=BOB)
         await here.telegram.edit(written, "the", chat=GROUP, person=BOB)
@@ -254,7 +252,7 @@ async def test_an_edit_keeps_its_topic_and_a_reaction_that_is_taken_back_says_so
 
 
 @pytest.mark.content(ContentKind.BUTTON_PRESS)
-async def test_a_press_is_answered_once_it_is_committed_and_not_before() -> None:
+async def test_a_press_is_answered_only_after_its_commit() -> None:
     async with run_bot() as here:
         card = OutboundCard(text="Shall we?", buttons=(Button(label="Yes", value="q:1"),))
         await here.channel.send_card(DM, card, idempotency_key="k")

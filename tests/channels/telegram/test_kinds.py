@@ -1,4 +1,4 @@
-"""What Telegram says itself wakes nobody. What people send there: tests/channels/test_kinds.py."""
+"""System messages of Telegram wake nobody. What people send there: tests/channels/test_kinds.py."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .bench import GROUP, run_bot
 
 @pytest.mark.parametrize("kind", SERVICE)
 @pytest.mark.content(ContentKind.SERVICE)
-async def test_what_telegram_says_itself_wakes_nobody(kind: str) -> None:
+async def test_system_messages_of_telegram_wake_nobody(kind: str) -> None:
     async with run_bot() as here:
         await here.telegram.service(GROUP, SERVICE[kind])
         await here.telegram.write(GROUP, "the end", group=True)

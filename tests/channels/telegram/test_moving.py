@@ -1,5 +1,4 @@
-"""A group that becomes a supergroup has another id from then on, and goes on as if nothing had been. A topic that is
-gone keeps no answer back."""
+"""A group that becomes a supergroup gets another id and continues. An answer to a deleted topic is still sent."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ OLD, NEW = "-4711", "-1001234567890"
 @pytest.mark.behaviour("RT-12")
 @pytest.mark.parametrize("tells", [("to", "from"), ("from", "to"), ("to",), ("from",), ()], ids=str)
 @pytest.mark.case("a group becomes a supergroup and goes on")
-async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both_answered_in_the_new_one(
+async def test_after_a_move_reminders_and_new_messages_are_answered_in_the_new_group(
     tells: Sequence[str], tmp_path: Path
 ) -> None:
     telegram = TelegramSimulator()
@@ -61,7 +60,7 @@ async def test_a_reminder_of_the_old_group_and_a_message_in_the_new_one_are_both
 
 
 @pytest.mark.behaviour("RT-12")
-async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_one(tmp_path: Path) -> None:
+async def test_an_answer_made_while_the_group_moves_goes_to_the_new_group(tmp_path: Path) -> None:
     script(tmp_path, [{"match": "weather", "actions": [{"until_file": "go"}, {"answer": "rain"}]}])
     telegram = TelegramSimulator()
     async with telegram.running(), run_host(tmp_path, telegram, OLD, clock=AcceleratedClock()) as host:
@@ -78,7 +77,7 @@ async def test_an_answer_that_is_made_while_the_group_moves_is_said_in_the_new_o
 
 
 @pytest.mark.content(ContentKind.ID_CHANGED)
-async def test_the_bot_tells_of_a_move_from_either_end_and_of_no_message() -> None:
+async def test_a_move_is_reported_from_either_group_and_not_as_a_message() -> None:
     async with run_bot() as here:
         await here.telegram.become_supergroup(OLD, NEW)
         await here.telegram.write(NEW, "the end", group=True)
@@ -90,7 +89,7 @@ async def test_the_bot_tells_of_a_move_from_either_end_and_of_no_message() -> No
 
 @pytest.mark.behaviour("DL-13")
 @pytest.mark.parametrize("how", ["deleted_topics", "closed_topics"])
-async def test_an_answer_to_a_topic_that_is_gone_comes_outside_of_it_and_says_so(how: str, tmp_path: Path) -> None:
+async def test_an_answer_to_a_deleted_topic_goes_outside_it_with_an_explanation(how: str, tmp_path: Path) -> None:
     telegram = TelegramSimulator()
     async with telegram.running(), run_host(tmp_path, telegram, GROUP, clock=AcceleratedClock()) as host:
         getattr(telegram, how).add((GROUP, "77"))

@@ -1,4 +1,4 @@
-"""Telegram fails in every way it knows, and the bot goes on receiving; nothing is lost."""
+"""Telegram fails in every known way, and the bot keeps receiving; nothing is lost."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ BROKEN = {
 
 @pytest.mark.behaviour("IN-02")
 @pytest.mark.parametrize("fault", list(Fault))
-async def test_a_poll_that_fails_is_repeated_and_loses_nothing(fault: Fault) -> None:
+async def test_a_failed_poll_is_repeated_without_losing_updates(fault: Fault) -> None:
     telegram = TelegramSimulator()
     telegram.poll_faults.extend([fault] * (1 if fault is Fault.HANG else 3))
     async with run_bot(telegram) as here:
@@ -45,7 +45,7 @@ async def test_a_poll_that_fails_is_repeated_and_loses_nothing(fault: Fault) -> 
 
 
 @pytest.mark.parametrize("answer", BROKEN.values(), ids=BROKEN.keys())
-async def test_an_answer_that_makes_no_sense_is_asked_for_again(
+async def test_an_invalid_response_is_requested_again(
     answer: tuple[int, str], caplog: pytest.LogCaptureFixture
 ) -> None:
     telegram = TelegramSimulator()
@@ -59,7 +59,7 @@ async def test_an_answer_that_makes_no_sense_is_asked_for_again(
     assert len(str(lines)) < 1000
 
 
-async def test_a_token_that_is_not_accepted_is_told_and_works_once_it_is() -> None:
+async def test_a_rejected_token_is_reported_and_works_once_accepted() -> None:
     telegram = TelegramSimulator()
     telegram.revoked = True
     async with run_bot(telegram) as here:
@@ -74,7 +74,7 @@ async def test_a_token_that_is_not_accepted_is_told_and_works_once_it_is() -> No
         assert here.channel.condition() == (Condition.UP, "")
 
 
-async def test_a_second_host_with_the_same_token_is_told_as_a_conflict() -> None:
+async def test_a_second_host_with_the_same_token_is_reported_as_a_conflict() -> None:
     telegram = TelegramSimulator()
     async with run_bot(telegram) as here:
         await telegram.write(ADA.id, "one")
@@ -87,7 +87,7 @@ async def test_a_second_host_with_the_same_token_is_told_as_a_conflict() -> None
         await _until(here.channel.condition, Condition.UP)
 
 
-async def test_a_webhook_is_told_with_what_to_do() -> None:
+async def test_a_webhook_is_reported_with_what_to_do() -> None:
     telegram = TelegramSimulator()
     telegram.webhook = "https://example.com/hook"
     async with run_bot(telegram) as here:
@@ -97,7 +97,7 @@ async def test_a_webhook_is_told_with_what_to_do() -> None:
             await here.channel.check()
 
 
-async def test_the_bot_may_start_while_telegram_is_away_and_says_so() -> None:
+async def test_the_bot_can_start_during_an_outage_and_reports_it() -> None:
     telegram = TelegramSimulator()
     async with run_bot(telegram) as here:
         async with simulate_outage(telegram):
@@ -107,7 +107,7 @@ async def test_the_bot_may_start_while_telegram_is_away_and_says_so() -> None:
         assert here.channel.condition() == (Condition.UP, "")
 
 
-async def test_after_an_outage_it_is_up_again_before_anybody_writes() -> None:
+async def test_after_an_outage_the_condition_is_up_again_before_anybody_writes() -> None:
     async with run_bot() as here:
         await _until(here.channel.condition, Condition.UP)
         await here.telegram.start_outage()
@@ -117,8 +117,8 @@ async def test_after_an_outage_it_is_up_again_before_anybody_writes() -> None:
         await _until(here.channel.condition, Condition.UP)
 
 
-async def test_failures_are_paused_after_with_growing_pauses() -> None:
-    """No hot loop: twenty polls take the time of ten longest pauses at least."""
+async def test_pauses_between_failures_grow() -> None:
+    """No busy loop: twenty polls take at least the time of ten longest pauses."""
     telegram = TelegramSimulator()
     telegram.poll_answers.extend([(500, "")] * 10_000)
     began = asyncio.get_running_loop().time()
@@ -129,7 +129,7 @@ async def test_failures_are_paused_after_with_growing_pauses() -> None:
 
 @pytest.mark.behaviour("IN-01")
 async def test_an_update_is_confirmed_only_after_every_one_before_it_was_accepted() -> None:
-    """A second bot with the same Telegram and an empty memory gets what the first had not accepted: all of it."""
+    """A second bot with an empty memory receives everything that the first had not accepted."""
     telegram, inbox = TelegramSimulator(), SuiteInbox()
     async with telegram.running():
         for number in range(5):
@@ -144,7 +144,7 @@ async def test_an_update_is_confirmed_only_after_every_one_before_it_was_accepte
         assert [text[-1] for text in texts] == list("01234")
 
 
-async def test_what_piled_up_comes_in_order_and_no_log_line_shows_the_token(caplog: pytest.LogCaptureFixture) -> None:
+async def test_a_backlog_arrives_in_order_and_the_token_is_in_no_log_line(caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level("DEBUG")
     telegram = TelegramSimulator()
     texts = [f"line {number}" for number in range(250)]
@@ -158,7 +158,7 @@ async def test_what_piled_up_comes_in_order_and_no_log_line_shows_the_token(capl
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_names_that_are_no_words_do_not_hold_up_what_comes_after_them() -> None:
+async def test_invalid_names_do_not_block_later_updates() -> None:
     telegram = TelegramSimulator()
     async with run_bot(telegram) as here:
         await telegram.push({"message": _BY_A_NUMBER})
@@ -179,7 +179,7 @@ _BY_A_NUMBER = {
 
 
 @pytest.mark.behaviour("IN-07")
-async def test_a_chat_whose_commit_takes_long_does_not_keep_another_waiting() -> None:
+async def test_a_chat_with_a_slow_commit_does_not_delay_another() -> None:
     class OneChatHangs(SuiteInbox):
         async def accept(self, event: InboundEvent) -> Accepted:
             if event.platform_id == GROUP:

@@ -1,4 +1,4 @@
-"""What the bot says on Telegram, and what it makes of a platform that says no."""
+"""What the bot sends on Telegram, and how it handles a refusal."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def channel(telegram: TelegramSimulator) -> AsyncIterator[TelegramChannel]
         yield channel
 
 
-async def say(channel: TelegramChannel, text: str, *, to: Address = DM, plain: str | None = None) -> str:
+async def send_text(channel: TelegramChannel, text: str, *, to: Address = DM, plain: str | None = None) -> str:
     [id] = (await channel.send(to, OutboundText(text=text, plain=plain), idempotency_key="k")).platform_message_ids
     return id
 
@@ -71,44 +71,42 @@ def a_file(
     )
 
 
-def test_it_has_every_ability_that_telegram_has(telegram: TelegramSimulator) -> None:
+def test_the_channel_declares_every_capability_of_telegram(telegram: TelegramSimulator) -> None:
     channel = make_bot(telegram)
     for ability in (SendsCards, SendsFiles, Edits, Reacts, OpensDms, FetchesFiles, ShowsTyping, SaysItsCondition):
         assert isinstance(channel, ability)
 
 
 @pytest.mark.behaviour("DL-06")
-async def test_the_limit_is_counted_without_tags_in_utf_16(
+async def test_the_length_limit_is_counted_without_tags_in_utf_16(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
-    await say(channel, f"<b>{'😀' * 2048}</b>")
+    await send_text(channel, f"<b>{'😀' * 2048}</b>")
     with pytest.raises(Refused, match=r"(?i)message is too long"):
-        await say(channel, "😀" * 2048 + "x")
+        await send_text(channel, "😀" * 2048 + "x")
     assert telegram.texts() == ["😀" * 2048]
 
 
 @pytest.mark.behaviour("DL-12")
-async def test_broken_markup_arrives_as_plain_words_and_is_sent_once(
-    telegram: TelegramSimulator, channel: TelegramChannel
-) -> None:
+async def test_broken_markup_is_sent_once_as_plain_text(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     with capture_logs() as lines:
-        await say(channel, "<b>bold", plain="bold, but < and & too")
+        await send_text(channel, "<b>bold", plain="bold, but < and & too")
     [shown] = telegram.screen(ADA.id)
     assert (shown.text, shown.raw) == ("bold, but < and & too",) * 2
     assert [line["event"] for line in lines] == ["telegram_markup_rejected"]
     assert "can't find end tag" in lines[0]["error"].lower()
     with pytest.raises(Refused, match=r"(?i)can't parse entities"):
-        await say(channel, "<b>bold")
+        await send_text(channel, "<b>bold")
 
 
-async def test_halves_of_characters_are_replaced_rather_than_refused(
+async def test_lone_surrogates_are_replaced_and_not_refused(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
-    await say(channel, "a\ud800b")
+    await send_text(channel, "a\ud800b")
     assert telegram.texts() == ["a\ufffdb"]
 
 
-async def test_an_answer_quotes_its_question_in_a_group_and_not_between_two(
+async def test_an_answer_quotes_its_question_in_a_group_and_not_in_a_direct_chat(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
     for chat in (ADA.id, GROUP):
@@ -120,26 +118,26 @@ async def test_an_answer_quotes_its_question_in_a_group_and_not_between_two(
     assert [one.reply_to for one in telegram.screen(GROUP)] == [asked, asked, None, None]
 
 
-async def test_whom_the_bot_cannot_write_to_is_said_in_telegrams_words(
+async def test_a_refused_send_is_reported_in_telegrams_words(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
     telegram.blocked.add("5")
     telegram.never_started.add("6")
     telegram.migrated["-7"] = "-1007"
     with pytest.raises(Refused, match="blocked by the user") as blocked:
-        await say(channel, "hi", to=Address(platform_id="5"))
+        await send_text(channel, "hi", to=Address(platform_id="5"))
     assert blocked.value.chat_closed
     with pytest.raises(Refused, match="can't initiate conversation"):
         await channel.open_dm("6")
     with pytest.raises(ChatMoved) as moved:
-        await say(channel, "hi", to=Address(platform_id="-7"))
+        await send_text(channel, "hi", to=Address(platform_id="-7"))
     assert moved.value.to == "-1007"
     with pytest.raises(Refused, match=r"(?i)message text is empty") as empty:
-        await say(channel, " \n ")
+        await send_text(channel, " \n ")
     assert not empty.value.chat_closed
 
 
-async def test_a_topic_that_was_deleted_or_closed_is_said_to_be_and_the_chat_itself_is_refused_as_ever(
+async def test_a_deleted_or_closed_topic_is_reported_and_the_chat_itself_is_refused_as_usual(
     telegram: TelegramSimulator, channel: TelegramChannel, tmp_path: Path
 ) -> None:
     telegram.deleted_topics.add((GROUP, "77"))
@@ -148,31 +146,29 @@ async def test_a_topic_that_was_deleted_or_closed_is_said_to_be_and_the_chat_its
     for thread in ("77", "78"):
         topic = Address(platform_id=GROUP, thread_id=thread)
         with pytest.raises(ThreadGone):
-            await say(channel, "hi", to=topic)
+            await send_text(channel, "hi", to=topic)
         with pytest.raises(ThreadGone):
             await channel.send_file(topic, picture, idempotency_key="k")
     with pytest.raises(Refused, match=r"(?i)topic_closed"):
-        await say(channel, "hi", to=IN_GROUP)
+        await send_text(channel, "hi", to=IN_GROUP)
 
 
-async def test_a_wait_that_telegram_asks_for_concerns_one_chat(
-    telegram: TelegramSimulator, channel: TelegramChannel
-) -> None:
+async def test_a_rate_limit_applies_to_one_chat(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     telegram.faults.limits[GROUP] = (1, 30.0)
     with pytest.raises(RateLimited) as limited:
-        await say(channel, "hi", to=IN_GROUP)
+        await send_text(channel, "hi", to=IN_GROUP)
     assert (limited.value.retry_after_s, limited.value.whole_channel) == (30.0, False)
-    await say(channel, "hi")
+    await send_text(channel, "hi")
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_telegram_takes_twenty_messages_and_edits_a_minute_in_a_group_as_declared(
+async def test_the_declared_rate_limit_for_groups_is_twenty_messages_and_edits_a_minute(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
     telegram.enforces_pace = True
     pace = channel.capabilities.pace
     assert (pace.between_s, pace.a_minute_in_a_group, pace.a_second) == (1.0, A_MINUTE_IN_A_GROUP, 30)
-    id = await say(channel, "0 %", to=IN_GROUP)
+    id = await send_text(channel, "0 %", to=IN_GROUP)
     for step in range(1, A_MINUTE_IN_A_GROUP):
         await channel.edit(IN_GROUP, id, OutboundText(text=f"{step * 5} %"))
     with pytest.raises(RateLimited) as limited:
@@ -184,12 +180,12 @@ async def test_telegram_takes_twenty_messages_and_edits_a_minute_in_a_group_as_d
 
 @pytest.mark.behaviour("DL-05", "OP-05")
 @pytest.mark.parametrize("fault", [fault for fault in Fault if fault is not Fault.HANG])
-async def test_what_went_wrong_is_said_in_words_of_one_line_without_what_a_proxy_wrote(
+async def test_an_error_is_one_line_in_words_without_the_text_of_a_proxy(
     telegram: TelegramSimulator, channel: TelegramChannel, fault: Fault
 ) -> None:
     telegram.faults.persistent = fault
     with pytest.raises(ChannelError) as error:
-        await say(channel, "hi")
+        await send_text(channel, "hi")
     said = str(error.value)
     assert not any(noise in said for noise in ("Parsing the server", "<html", "b'", "\n")), said
     assert not said.endswith((":", " ")), said
@@ -207,10 +203,10 @@ async def test_no_error_of_any_call_shows_the_token(
     errors: list[ChannelError] = []
     card = OutboundCard(text="Shall we?", buttons=(Button(label="Yes", value="q:1"),))
     file = a_file(tmp_path, "a.png", "image/png", PNG)
-    id = await say(channel, "hi")
+    id = await send_text(channel, "hi")
     with capture_logs() as lines:
         for call in (
-            lambda: say(channel, "hi"),
+            lambda: send_text(channel, "hi"),
             lambda: channel.send_card(DM, card, idempotency_key="k"),
             lambda: channel.send_file(DM, file, idempotency_key="k"),
             lambda: channel.edit(DM, id, card),
@@ -227,10 +223,10 @@ async def test_no_error_of_any_call_shows_the_token(
     assert [one.text for one in telegram.screen(ADA.id)].count("Shall we?") == copies
 
 
-async def test_an_edit_or_a_reaction_whose_answer_was_lost_may_simply_be_done_again(
+async def test_an_edit_or_reaction_with_a_lost_response_may_be_repeated(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
-    id = await say(channel, "hi")
+    id = await send_text(channel, "hi")
     telegram.faults.queue.extend([Fault.RESET_AFTER] * 2)
     with pytest.raises(NotSent):
         await channel.edit(DM, id, OutboundText(text="ho"))
@@ -243,7 +239,7 @@ async def test_an_edit_or_a_reaction_whose_answer_was_lost_may_simply_be_done_ag
 
 
 @pytest.mark.parametrize("id", ["4711", "nothing", "4711:5"])
-async def test_a_message_that_is_not_there_can_be_neither_changed_nor_reacted_to(
+async def test_a_missing_message_can_be_neither_edited_nor_reacted_to(
     telegram: TelegramSimulator, channel: TelegramChannel, id: str
 ) -> None:
     with pytest.raises(Refused):
@@ -252,7 +248,7 @@ async def test_a_message_that_is_not_there_can_be_neither_changed_nor_reacted_to
         await channel.react(DM, id, "👍")
 
 
-def test_the_reactions_are_those_that_telegram_lets_bots_set() -> None:
+def test_the_allowed_reactions_are_those_that_telegram_lets_bots_set() -> None:
     assert {emoji.value for emoji in ReactionEmoji} == REACTIONS
     assert set(EMOJI_FALLBACKS.values()) <= REACTIONS
 
@@ -261,7 +257,7 @@ def test_the_reactions_are_those_that_telegram_lets_bots_set() -> None:
 @pytest.mark.parametrize(
     ("wanted", "set_"), [("👀", "👀"), ("✅", "👍"), ("❌", "👎"), ("✔️", "👍"), ("❤️", "❤"), ("❤️‍🔥", "❤️‍🔥")]
 )
-async def test_an_emoji_that_bots_may_not_set_is_the_nearest_that_they_may(
+async def test_an_emoji_that_bots_cannot_set_becomes_the_nearest_allowed_one(
     telegram: TelegramSimulator, channel: TelegramChannel, wanted: str, set_: str
 ) -> None:
     assert nearest_reaction(wanted) == set_
@@ -270,7 +266,7 @@ async def test_an_emoji_that_bots_may_not_set_is_the_nearest_that_they_may(
     assert telegram.screen(ADA.id, sender=None)[0].reactions == (set_,)
 
 
-async def test_a_card_takes_values_as_long_as_the_hosts_and_long_labels_stand_alone(
+async def test_a_card_accepts_the_longest_button_values_and_long_labels_get_their_own_row(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
     assert channel.capabilities.buttons <= 100
@@ -280,7 +276,7 @@ async def test_a_card_takes_values_as_long_as_the_hosts_and_long_labels_stand_al
     assert shown.buttons == tuple(button.label for button in buttons)
 
 
-async def test_a_card_with_markup_that_is_refused_keeps_its_buttons(
+async def test_a_card_with_refused_markup_keeps_its_buttons(
     telegram: TelegramSimulator, channel: TelegramChannel
 ) -> None:
     card = OutboundCard(text="<i>Shall we?", plain="Shall we?", buttons=(Button(label="Yes", value="q:1"),))
@@ -289,7 +285,7 @@ async def test_a_card_with_markup_that_is_refused_keeps_its_buttons(
     assert (shown.text, shown.buttons) == ("Shall we?", ("Yes",))
 
 
-async def test_a_picture_is_shown_and_what_telegram_cannot_read_as_one_goes_as_a_file(
+async def test_a_picture_is_shown_and_an_invalid_one_is_sent_as_a_file(
     telegram: TelegramSimulator, channel: TelegramChannel, tmp_path: Path
 ) -> None:
     for name, content in (("good.png", PNG), ("bad.png", b"not a picture"), ("notes.txt", b"words")):
@@ -305,7 +301,7 @@ async def test_a_picture_is_shown_and_what_telegram_cannot_read_as_one_goes_as_a
     assert [call for call in telegram.calls if call.startswith("send")].count("sendPhoto") == 3
 
 
-async def test_a_file_of_the_declared_size_is_taken_and_one_that_cannot_be_read_is_not_sent(
+async def test_a_file_of_the_declared_size_is_accepted_and_an_unreadable_one_is_not_sent(
     telegram: TelegramSimulator, channel: TelegramChannel, tmp_path: Path
 ) -> None:
     content = bytes(channel.capabilities.file_bytes)
@@ -317,28 +313,28 @@ async def test_a_file_of_the_declared_size_is_taken_and_one_that_cannot_be_read_
         await channel.send_file(DM, gone, idempotency_key="k")
 
 
-async def test_during_an_outage_nothing_is_sent_for_sure(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
-    await say(channel, "before")
+async def test_a_send_during_an_outage_certainly_failed(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
+    await send_text(channel, "before")
     await telegram.start_outage()
     with pytest.raises(ChannelDown):
-        await say(channel, "hello?")
+        await send_text(channel, "hello?")
     with pytest.raises(NotSent):
         await channel.open_dm(ADA.id)
     await channel.typing(DM)
     await telegram.end_outage()
-    await say(channel, "after")
+    await send_text(channel, "after")
     assert telegram.texts() == ["before", "after"]
 
 
-async def test_links_get_no_preview(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
-    await say(channel, '<a href="https://example.com/?secret">look</a>')
+async def test_links_have_no_preview(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
+    await send_text(channel, '<a href="https://example.com/?secret">look</a>')
     assert telegram.previews == 0
 
 
-async def test_a_call_that_hangs_is_given_up(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
+async def test_a_call_that_hangs_times_out(telegram: TelegramSimulator, channel: TelegramChannel) -> None:
     telegram.faults.queue.append(Fault.HANG)
     with pytest.raises(ChannelError, match="lost"):
-        await say(channel, "hello?")
+        await send_text(channel, "hello?")
     with suppress(ChannelError):
-        await say(channel, "after")
+        await send_text(channel, "after")
     assert telegram.texts() == ["after"]

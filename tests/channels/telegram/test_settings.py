@@ -24,21 +24,23 @@ WRONG: dict[str, tuple[Mapping[str, object], str]] = {
 
 
 @pytest.mark.parametrize(("table", "said"), WRONG.values(), ids=WRONG.keys())
-def test_what_is_wrong_is_said_with_what_to_write_and_without_the_value(table: Mapping[str, object], said: str) -> None:
+def test_an_invalid_setting_is_reported_with_a_remedy_and_without_its_value(
+    table: Mapping[str, object], said: str
+) -> None:
     with pytest.raises(ChannelError, match=said) as raised:
         read_settings(table)
     assert str(raised.value).startswith("[channels.telegram]")
     assert "secret" not in str(raised.value)
 
 
-def test_a_token_is_enough(tmp_path: Path) -> None:
+def test_a_token_is_the_only_required_setting(tmp_path: Path) -> None:
     context = ChannelContext(instance="default", settings={"token": TOKEN}, runtime_dir=tmp_path, home=tmp_path)
     assert isinstance(create(context), TelegramChannel)
     assert read_settings({"token": TOKEN}).base_url == "https://api.telegram.org"
     assert TOKEN not in repr(read_settings({"token": TOKEN}))
 
 
-def test_the_header_asks_for_the_token_as_a_secret() -> None:
+def test_the_header_declares_the_token_as_a_secret() -> None:
     header = read_header(Path(inspect.getfile(TelegramChannel)))
     assert header.name == "telegram"
     assert [(setting.name, setting.secret) for setting in header.settings] == [("token", True)]

@@ -1,4 +1,4 @@
-"""What every channel must do, done by Telegram's."""
+"""The conformance suite, run with Telegram's channel."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
-"""Whatever Telegram sends instead of what it documents: never silence where a chat and a sender can be named, and never
-somebody else's words as the sender's own."""
+"""Undocumented data from Telegram: always an event where a chat and a sender are known, and never somebody else's text
+as the sender's own."""
 
 from __future__ import annotations
 
@@ -25,25 +25,25 @@ BODY = {
     "from": {"id": 1001, "is_bot": False, "first_name": "Ada"},
 }
 NOT_THEIRS = ("forward_origin", "via_bot")
-"""With one of these what a message says is not its sender's own."""
+"""With one of these a message's text is not its sender's own."""
 INSTEAD: tuple[object, ...] = (None, 7, -1, True, "x", "\ud800", [], [7], [None], {}, {"a": {"b": []}}, 10**18)
 
 
-def told(update: dict[str, Any]) -> InboundEvent | None:
-    """What the host is told of an update, as the channel does it."""
+def event_of(update: dict[str, Any]) -> InboundEvent | None:
+    """The event that the channel makes of an update."""
     [readable] = _readable_updates([update])
     parsed = Update.de_json(dict(readable), None)
     return parse_update(parsed, ME)
 
 
 def moves(update: dict[str, Any]) -> tuple[str, str] | None:
-    """Which group goes on as which, as the channel reads it."""
+    """The move that the channel reads in an update: the old group and the new one."""
     [readable] = _readable_updates([update])
     return parse_chat_move(Update.de_json(dict(readable), None))
 
 
 def broken(content: object) -> Iterator[Any]:
-    """The content with one thing in it, at any depth, replaced by something else; and without it."""
+    """The content with one value, at any depth, replaced by something else; and without it."""
     if isinstance(content, dict):
         for key, value in content.items():
             yield {name: deepcopy(one) for name, one in content.items() if name != key}
@@ -57,14 +57,14 @@ def broken(content: object) -> Iterator[Any]:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> None:
+def test_undocumented_content_is_described_somehow(kind: str) -> None:
     count = 0
     with capture_logs():
         for content in KINDS[kind]:
             for other in broken(content):
                 if not other:
                     continue
-                event = told({"update_id": 1, "message": BODY | other})
+                event = event_of({"update_id": 1, "message": BODY | other})
                 assert event is not None or _is_nothing(other), other
                 if event is not None:
                     assert find_problem(event) is None, (other, find_problem(event))
@@ -74,7 +74,7 @@ def test_content_that_is_not_as_documented_is_told_in_some_way(kind: str) -> Non
     assert count > 10
 
 
-def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
+def test_unknown_fields_beside_known_ones_change_nothing() -> None:
     press = {
         "id": "9",
         "from": BODY["from"],
@@ -83,15 +83,15 @@ def test_what_is_new_beside_what_is_known_changes_nothing() -> None:
         "message": BODY | {"text": "Shall we?"},
     }
     for known in ({"callback_query": press}, {"message": BODY | {"text": "hi", "mood": {"title": "good"}}}):
-        before = told({"update_id": 1, **deepcopy(known)})
-        after = told({"update_id": 1, **deepcopy(known), "sent_through": {"from": BODY["from"]}})
+        before = event_of({"update_id": 1, **deepcopy(known)})
+        after = event_of({"update_id": 1, **deepcopy(known), "sent_through": {"from": BODY["from"]}})
         assert before is not None
         assert after == before
         assert after.parts == ()
 
 
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
+def test_undocumented_senders_and_chats_raise_nothing() -> None:
     count = 0
     group = {"id": -7, "type": "supergroup", "title": "Home"}
     press = {"id": "9", "from": BODY["from"], "chat_instance": "1", "data": "q:1", "message": BODY}
@@ -104,7 +104,7 @@ def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
         for kind, content in (*said.items(), ("message", joined)):
             for other in broken(content):
                 update = {"update_id": 1, kind: other}
-                if (event := told(update)) is not None:
+                if (event := event_of(update)) is not None:
                     find_problem(event)
                 moves(update)
                 _group_by_chat([Update.de_json(dict(readable), None) for readable in _readable_updates([update])])
@@ -113,9 +113,11 @@ def test_who_and_where_that_is_not_as_documented_raises_nothing() -> None:
 
 
 @pytest.mark.parametrize("name", [7, None, [], {"a": 1}])
-def test_names_that_are_no_words_are_the_ids(name: object) -> None:
+def test_an_invalid_name_is_replaced_by_the_id(name: object) -> None:
     here = {"chat": {"id": -7, "type": "supergroup", "title": name}, "text": "hi"}
-    event = told({"update_id": 1, "message": BODY | here | {"from": {"id": 1001, "is_bot": False, "first_name": name}}})
+    event = event_of(
+        {"update_id": 1, "message": BODY | here | {"from": {"id": 1001, "is_bot": False, "first_name": name}}}
+    )
     assert event is not None
     assert (event.text, event.sender.handle, event.sender.name) == ("hi", "1001", "1001")
     assert event.chat_name == ""
@@ -133,14 +135,14 @@ def test_names_that_are_no_words_are_the_ids(name: object) -> None:
     ],
     ids=str,
 )
-def test_where_nobody_or_nowhere_can_be_named_there_is_a_line_in_the_log(update: dict[str, Any]) -> None:
+def test_an_update_without_a_sender_or_chat_is_logged(update: dict[str, Any]) -> None:
     with capture_logs() as lines:
-        assert told({"update_id": 1, **update}) is None
+        assert event_of({"update_id": 1, **update}) is None
     assert len(lines) >= 1
 
 
 def _is_nothing(content: dict[str, Any]) -> bool:
-    """Content that says nothing: all of it is empty, or a reply, or part of an album or topic, without words."""
+    """Content without information: everything is empty, or a reply, or part of an album or topic, without text."""
     beside = {
         *("reply_to_message", "external_reply", "reply_to_story", "quote", "media_group_id", "entities", "via_bot"),
         *("message_thread_id", "is_topic_message"),

@@ -12,7 +12,7 @@ from nanohost.testing.time_limits import scaled_timeout
 
 @pytest.fixture
 async def meta() -> AsyncIterator[WhatsAppSimulator]:
-    """Meta is there."""
+    """A simulated Meta."""
     simulator = WhatsAppSimulator()
     async with simulator.running():
         yield simulator
@@ -20,7 +20,7 @@ async def meta() -> AsyncIterator[WhatsAppSimulator]:
 
 @pytest.fixture
 def channel(meta: WhatsAppSimulator) -> WhatsAppChannel:
-    """A channel in a hurry: it waits a fraction of what it waits for in earnest."""
+    """A channel with short timeouts."""
     return WhatsAppChannel(
         read_settings(meta.settings()), status_wait_s=scaled_timeout(0.5), answer_limit_s=scaled_timeout(0.5)
     )

@@ -22,7 +22,7 @@ CASES = cases_for("whatsapp")
 
 
 @pytest.mark.parametrize("case", CASES, ids=case_id_of)
-async def test_the_agent_reads_what_people_send_as_what_it_is(
+async def test_each_kind_of_message_reaches_the_agent_as_described(
     meta: WhatsAppSimulator, inbox: SuiteInbox, case: Case
 ) -> None:
     is_group = case.get("chat") == "group"

@@ -51,7 +51,7 @@ async def test_a_person_writes_in_whatsapp_and_the_agent_answers_there(tmp_path:
 
 
 @pytest.mark.behaviour("RT-12", "RT-14")
-async def test_a_changed_number_wakes_nobody_and_the_chat_goes_on_under_the_new_one(
+async def test_a_changed_number_wakes_nobody_and_the_chat_continues_under_the_new_one(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:
     new = Person(id="1009", name="Ada")

@@ -33,7 +33,7 @@ _ANYTHING = st.recursive(
 
 @given(st.dictionaries(st.sampled_from(_CONTENT), _ANYTHING, max_size=6))
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_every_message_with_an_author_a_time_and_an_id_is_told(content: dict[str, object]) -> None:
+def test_every_message_with_an_author_a_time_and_an_id_is_reported(content: dict[str, object]) -> None:
     message = {**content, "id": "wamid.1", "from": "1001", "timestamp": "1750000000"}
     [event] = parse_webhook(WhatsAppSimulator().payload(messages=[message]), NUMBER_ID)[0]
     is_text = content.get("type") == "text" or event.text.strip() != ""
@@ -41,7 +41,7 @@ def test_every_message_with_an_author_a_time_and_an_id_is_told(content: dict[str
     assert render_events(sanitize(event, has_threads=False))
 
 
-def test_what_is_null_is_not_there() -> None:
+def test_null_fields_are_treated_as_missing() -> None:
     place = {"latitude": 52.5, "longitude": 13.4, "name": None, "address": None}
     message = {"id": "m", "from": "1001", "timestamp": "1750000000", "type": "location", "location": place}
     body = WhatsAppSimulator().payload(messages=[{**message, "context": None}])
@@ -50,7 +50,7 @@ def test_what_is_null_is_not_there() -> None:
 
 
 @pytest.mark.content(ContentKind.CONTACT)
-def test_of_many_contacts_each_is_told() -> None:
+def test_every_one_of_many_contacts_is_listed() -> None:
     cards = [{"name": {"formatted_name": f"Person {n}"}, "phones": [{"phone": f"+1555{n:04}"}]} for n in range(257)]
     prompt = _read({"type": "contacts", "contacts": cards})
     assert [n for n in range(257) if f"Person {n}, +1555{n:04}" not in prompt] == []
@@ -61,7 +61,7 @@ def test_of_many_contacts_each_is_told() -> None:
     "content", [{"type": "contacts", "contacts": []}, {"type": "button", "button": {"text": " ", "payload": "p"}}]
 )
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_a_message_that_holds_nothing_is_told_by_its_kind(content: dict[str, object]) -> None:
+def test_a_message_without_content_is_described_by_its_kind(content: dict[str, object]) -> None:
     sentence = f"a message that cannot be shown here: {content['type']}"
     assert sentence in _read(content)
     edit = {"original_message_id": "wamid.0", "message": content}
@@ -69,7 +69,7 @@ def test_a_message_that_holds_nothing_is_told_by_its_kind(content: dict[str, obj
 
 
 @pytest.mark.content(ContentKind.ORDER)
-def test_an_order_tells_prices_as_far_as_they_are_known() -> None:
+def test_an_order_lists_prices_as_far_as_they_are_known() -> None:
     items = [{"product_retailer_id": "cake", "quantity": 2}, {"product_retailer_id": "tea", "item_price": 1}]
     items.append({"product_retailer_id": "jam", "item_price": 3.5, "currency": "EUR"})
     read = _read({"type": "order", "order": {"product_items": items}})
@@ -77,14 +77,14 @@ def test_an_order_tells_prices_as_far_as_they_are_known() -> None:
 
 
 @pytest.mark.content(ContentKind.ORDER)
-def test_what_is_not_told_of_a_long_order_is_said_to_be_there() -> None:
+def test_the_omitted_rest_of_a_long_order_is_counted() -> None:
     item = {"product_retailer_id": "p", "quantity": 1, "item_price": 1, "currency": "EUR"}
     assert "[cut: 10 more]" in _read({"type": "order", "order": {"product_items": [item] * 60}})
     form = {"type": "nfm_reply", "nfm_reply": {"response_json": json.dumps({f"q{n}": "yes" for n in range(51)})}}
     assert "[cut: 1 more]" in _read({"type": "interactive", "interactive": form})
 
 
-def test_a_number_that_only_begins_like_ours_is_no_mention_of_us() -> None:
+def test_a_number_that_only_starts_like_the_bots_is_not_a_mention() -> None:
     simulator = WhatsAppSimulator()
     ours = re.sub(r"\D", "", NUMBER)
     for text, is_ours in ((f"hi @{ours}7", False), (f"hi @{ours}, you", True)):

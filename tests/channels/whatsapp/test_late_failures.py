@@ -1,4 +1,4 @@
-"""WhatsApp takes a message and gives up on it later: through a whole host, and a restart."""
+"""WhatsApp accepts a message and reports its failure later: through a whole host, and a restart."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from .test_flow import hosted
 
 @pytest.mark.behaviour("DL-16", "DL-03")
 @pytest.mark.case("refused after it was taken (outside the window)")
-async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_over_a_restart(
+async def test_a_late_failure_is_recorded_with_its_reason_also_across_a_restart(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:
     meta.keeps_statuses = False
@@ -39,7 +39,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
         assert "(code 131047); more than 24 hours have passed since they last wrote" in failed.reason
         [listed] = (await status_counts.lists(host.store.reports, host.clock.now()))["deliveries_dead"]
         assert listed["reason"] == failed.reason, "status says so"
-        [told] = await _told(host)
+        [told] = await _notes_to_agent(host)
         assert "remind me at noon" in told
         assert "more than 24 hours" in told
         await host.watchdog.check()
@@ -50,7 +50,7 @@ async def test_what_whatsapp_gives_up_on_later_is_failed_with_the_reason_also_ov
 
 
 @pytest.mark.behaviour("DL-16", "DL-03")
-async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_operator_and_agent_alike(
+async def test_a_refusal_outside_the_24_hour_window_is_reported_to_operator_and_agent(
     tmp_path: Path, meta: WhatsAppSimulator
 ) -> None:
     meta.keeps_windows_closed = True
@@ -72,7 +72,7 @@ async def test_what_whatsapp_refuses_at_once_outside_the_window_is_known_to_oper
 
 
 async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
-    """The first answer, once it stands so."""
+    """The first answer, once it has this status."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
             found = await deliveries.latest(host.store.reports, status=status, session=None, limit=1)
@@ -84,13 +84,13 @@ async def _answer_is(host: Host, status: DeliveryStatus) -> Delivery:
 async def _until_told(host: Host) -> list[str]:
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while True:
-            if told := await _told(host):
+            if told := await _notes_to_agent(host):
                 return told
             await asyncio.sleep(0.02)
 
 
-async def _told(host: Host) -> list[str]:
-    """What the host has said to the agent."""
+async def _notes_to_agent(host: Host) -> list[str]:
+    """The host's messages to the agent."""
     [session] = [one async for one in sessions.iter_all(host.store.reports)]
     tomorrow = datetime.now(UTC) + timedelta(days=1)
     rows = await host.mailboxes.read_inbound(session, lambda box: list(box.due(tomorrow)))

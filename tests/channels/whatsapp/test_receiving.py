@@ -1,4 +1,4 @@
-"""What comes in from WhatsApp: the webhook's door, and what each kind of message becomes."""
+"""WhatsApp: the webhook, and what each kind of message becomes."""
 
 from __future__ import annotations
 
@@ -43,26 +43,33 @@ from tests.channels.receiving import run_channel, run_receive
 DM = Address(platform_id=ADA.id)
 
 
-# The door
+# The webhook
 
 
-async def _knock(meta: WhatsAppSimulator, **query: str) -> tuple[int, str]:
+async def _request_verification(meta: WhatsAppSimulator, **query: str) -> tuple[int, str]:
     params = {f"hub.{key}": value for key, value in query.items()}
     async with aiohttp.ClientSession() as session, session.get(meta.webhook_url, params=params) as response:
         return response.status, await response.text()
 
 
-async def test_meta_is_let_in_by_the_verify_token_alone(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_the_verification_request_needs_the_verify_token(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator
+) -> None:
     async with channel.connected():
-        assert await _knock(meta, mode="subscribe", verify_token=VERIFY_TOKEN, challenge="42") == (200, "42")
-        assert (await _knock(meta, mode="subscribe", verify_token="guessed", challenge="42"))[0] == 403
-        assert (await _knock(meta, mode="unsubscribe", verify_token=VERIFY_TOKEN, challenge="42"))[0] == 403
-        assert (await _knock(meta))[0] == 403
+        assert await _request_verification(meta, mode="subscribe", verify_token=VERIFY_TOKEN, challenge="42") == (
+            200,
+            "42",
+        )
+        assert (await _request_verification(meta, mode="subscribe", verify_token="guessed", challenge="42"))[0] == 403
+        assert (await _request_verification(meta, mode="unsubscribe", verify_token=VERIFY_TOKEN, challenge="42"))[
+            0
+        ] == 403
+        assert (await _request_verification(meta))[0] == 403
 
 
 @pytest.mark.behaviour("IN-01")
 @pytest.mark.parametrize("signature", [None, "", "sha256=", "sha256=" + "0" * 64, "sha1=abc", "sha256=\xe9"])
-async def test_a_webhook_that_meta_did_not_sign_is_refused_and_nothing_of_it_is_heeded(
+async def test_a_webhook_with_a_bad_signature_is_refused_and_ignored(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, signature: str | None
 ) -> None:
     message = {"id": "wamid.X", "from": "666", "timestamp": "1750000000", "type": "text", "text": {"body": "forged"}}
@@ -72,7 +79,7 @@ async def test_a_webhook_that_meta_did_not_sign_is_refused_and_nothing_of_it_is_
     assert inbox.received == []
 
 
-async def test_a_webhook_that_is_never_finished_is_given_up(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_an_unfinished_webhook_times_out(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     async with channel.connected():
         host, port = meta.settings()["listen"].split(":")
         reader, writer = await asyncio.open_connection(host, int(port))
@@ -84,20 +91,20 @@ async def test_a_webhook_that_is_never_finished_is_given_up(channel: WhatsAppCha
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_forged_status_does_not_pass_for_a_receipt(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_a_forged_status_does_not_count_as_a_receipt(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     status = {"id": "wamid.Y", "status": "sent", "biz_opaque_callback_data": "k1"}
     async with channel.connected():
         assert await meta.post(meta.payload(statuses=[status]), headers={}) == 403
         assert await channel.find_sent(DM, idempotency_key="k1") is None
 
 
-async def test_a_webhook_larger_than_meta_sends_is_not_read(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_a_webhook_above_the_size_limit_is_not_read(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     async with channel.connected():
         assert await meta.post(b"x" * (MAX_WEBHOOK_BYTES + 1)) in (413, 0)
         assert await meta.post(meta.payload(messages=[])) == 200
 
 
-async def test_strangers_who_send_much_at_once_are_turned_away_and_meta_is_not(
+async def test_large_unauthenticated_requests_are_rejected_while_webhooks_are_accepted(
     meta: WhatsAppSimulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("channels.whatsapp.MAX_READING_BYTES", 200_000)
@@ -119,7 +126,7 @@ async def test_strangers_who_send_much_at_once_are_turned_away_and_meta_is_not(
             pass
 
 
-async def test_strangers_do_not_fill_the_log(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_unauthenticated_requests_do_not_flood_the_log(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     with capture_logs() as logged:
         async with channel.connected():
             for _ in range(3):
@@ -128,7 +135,7 @@ async def test_strangers_do_not_fill_the_log(channel: WhatsAppChannel, meta: Wha
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_a_webhook_is_taken_when_every_message_in_it_is_committed(
+async def test_a_webhook_is_accepted_once_every_message_in_it_is_committed(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     messages = [
@@ -145,7 +152,7 @@ async def test_a_webhook_is_taken_when_every_message_in_it_is_committed(
 
 
 @pytest.mark.behaviour("IN-01")
-async def test_what_comes_while_nobody_receives_comes_again(
+async def test_a_webhook_before_receive_begins_is_delivered_again(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     async with channel.connected():
@@ -171,10 +178,10 @@ async def test_a_chat_does_not_wait_for_another(channel: WhatsAppChannel, meta: 
 
 
 @pytest.mark.behaviour("IN-01", "DL-04")
-async def test_an_outage_loses_nothing_that_meta_sends_again(
+async def test_webhooks_during_an_outage_are_redelivered_and_none_is_lost(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
-    """The host's own end is gone as well: its port is closed."""
+    """The host's port is closed as well."""
     async with run_channel(channel, inbox):
         await meta.write(ADA.id, "before")
         await inbox.wait_for_accepted("before")
@@ -192,7 +199,7 @@ async def test_an_outage_loses_nothing_that_meta_sends_again(
     assert [event.text for event in inbox.accepted] == ["before", *(f"during {number}" for number in range(5))]
 
 
-# What it becomes
+# The event
 
 
 def _event(content: Mapping[str, object]) -> InboundEvent:
@@ -226,7 +233,7 @@ CARD = {"name": {"formatted_name": "Bob B"}, "phones": [{"phone": "+1 555"}]}
         ({"type": "interactive", "interactive": {}}, "[a message that cannot be shown here: interactive]"),
     ],
 )
-def test_whatever_a_person_sends_is_a_message(content: Mapping[str, object], text: str) -> None:
+def test_any_content_of_a_person_is_a_message(content: Mapping[str, object], text: str) -> None:
     event = _event(content)
     told = (event.kind, describe_event(event), event.platform_id, event.sender.name)
     assert told == (EventKind.MESSAGE, text, "1001", "Ada")
@@ -250,7 +257,7 @@ def test_whatever_a_person_sends_is_a_message(content: Mapping[str, object], tex
         ({"type": "text", "text": {"body": "re"}, "context": {"id": "m"}}, EventKind.MESSAGE, "re", "m"),
     ],
 )
-def test_what_concerns_an_earlier_message_names_it(
+def test_an_event_about_an_earlier_message_refers_to_it(
     content: Mapping[str, object], kind: str, text: str, refers_to: str
 ) -> None:
     event = _event(content)
@@ -259,18 +266,18 @@ def test_what_concerns_an_earlier_message_names_it(
 
 
 @pytest.mark.behaviour("IN-06")
-def test_a_file_is_named_by_its_media_id() -> None:
+def test_a_file_is_fetched_by_its_media_id() -> None:
     document = {"id": "9", "mime_type": "audio/ogg; codecs=opus", "filename": "a.ogg"}
     [audio] = _event({"type": "audio", "audio": document}).attachments
     assert audio == Attachment(ref="9", name="a.ogg", media_type="audio/ogg")
 
 
-def test_a_person_without_a_number_is_known_by_the_business_scoped_id() -> None:
+def test_a_person_without_a_number_is_identified_by_the_business_scoped_id() -> None:
     event = _event({"type": "text", "text": {"body": "hi"}, "from": "", "from_user_id": "US.77"})
     assert (event.platform_id, event.sender.handle, event.sender.name) == ("US.77", "US.77", "Grace")
 
 
-def test_a_group_is_a_chat_of_its_own_and_a_quote_of_ours_addresses_us() -> None:
+def test_a_group_is_a_separate_chat_and_quoting_the_bot_addresses_it() -> None:
     said = {"type": "text", "text": {"body": "well?"}, "group_id": "Y2Fw"}
     event = _event({**said, "context": {"from": NUMBER, "id": "m"}})
     assert (event.platform_id, event.is_group, event.mentions_bot) == ("Y2Fw", True, True)
@@ -286,44 +293,46 @@ def test_a_group_is_a_chat_of_its_own_and_a_quote_of_ours_addresses_us() -> None
         ("@1 /stop", "@1 /stop"),
     ],
 )
-def test_our_name_in_front_of_what_is_said_in_a_group_is_taken_away(text: str, heard: str) -> None:
+def test_the_bots_name_before_a_group_message_is_removed(text: str, heard: str) -> None:
     event = _event({"type": "text", "text": {"body": text}, "group_id": "Y2Fw"})
     assert (event.text, event.mentions_bot) == (heard, NUMBER in text)
 
 
 @pytest.mark.behaviour("IN-05")
-def test_what_our_own_number_wrote_on_a_phone_is_marked_as_ours() -> None:
+def test_a_message_from_the_bots_number_on_a_phone_is_marked_as_its_own() -> None:
     echo = {"id": "wamid.1", "from": NUMBER, "to": "1001", "timestamp": "1750000000", "type": "text"}
     body = WhatsAppSimulator().payload(message_echoes=[{**echo, "text": {"body": "by hand"}}])
     [event] = parse_webhook(body, NUMBER_ID)[0]
     assert (event.platform_id, event.sender.is_self) == ("1001", True)
 
 
-def test_what_tells_nobody_anything_is_left_out() -> None:
+def test_a_payload_for_another_number_or_without_a_message_is_left_out() -> None:
     assert _events({"type": "text", "text": {"body": "hi"}}, number_id="another") == []
     assert _events({"type": "text", "timestamp": "soon"}) == []
     assert parse_webhook(json.dumps({"entry": [{"changes": [{"value": None}]}]}).encode(), NUMBER_ID) == ([], [], [])
 
 
-def _told(known: MessageCache, **message: object) -> InboundEvent:
+def _receive_message(known: MessageCache, **message: object) -> InboundEvent:
     contacts = [{"wa_id": "1001", "profile": {"name": "Ada"}}]
     body = WhatsAppSimulator().payload(messages=[{"timestamp": "1750000000", **message}], contacts=contacts)
     [event] = parse_webhook(body, NUMBER_ID, known)[0]
     return event
 
 
-def test_a_reply_brings_what_was_said_in_its_own_chat_as_it_is_now_and_nothing_of_another() -> None:
+def test_a_reply_quotes_the_current_text_of_a_message_in_its_own_chat_only() -> None:
     known, text = MessageCache(), {"type": "text"}
-    _told(known, id="m1", **{"from": "1001"}, **text, text={"body": "at five"})
+    _receive_message(known, id="m1", **{"from": "1001"}, **text, text={"body": "at five"})
     now = {"type": "text", "text": {"body": "at six"}}
-    _told(known, id="m2", **{"from": "1001"}, type="edit", edit={"original_message_id": "m1", "message": now})
+    _receive_message(
+        known, id="m2", **{"from": "1001"}, type="edit", edit={"original_message_id": "m1", "message": now}
+    )
     reply = {"id": "m3", "context": {"id": "m1", "from": "1001"}, **text, "text": {"body": "why?"}}
-    [here] = _told(known, **reply, **{"from": "1001"}).parts
-    [elsewhere] = _told(known, **reply, **{"from": "1002"}).parts
+    [here] = _receive_message(known, **reply, **{"from": "1001"}).parts
+    [elsewhere] = _receive_message(known, **reply, **{"from": "1002"}).parts
     assert (here.author, here.text, elsewhere.text) == ("Ada", "at six", UNKNOWN_QUOTE)
 
 
-async def test_a_reply_to_what_we_said_brings_our_words(
+async def test_a_reply_to_the_bot_quotes_the_bots_message(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -335,7 +344,7 @@ async def test_a_reply_to_what_we_said_brings_our_words(
 
 
 @pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
-async def test_an_edit_that_adds_the_mention_says_so(
+async def test_an_edit_that_adds_a_mention_is_marked_as_one(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -347,17 +356,17 @@ async def test_an_edit_that_adds_the_mention_says_so(
     assert (after.kind, after.text, after.refers_to, after.is_group) == (EventKind.EDIT, "what now, then?", id, True)
 
 
-def test_a_forwarded_name_of_ours_addresses_nobody() -> None:
+def test_the_bots_name_in_a_forwarded_message_is_not_a_mention() -> None:
     said = {"type": "text", "text": {"body": f"@{NUMBER} /stop"}, "group_id": "Y2Fw", "context": {"forwarded": True}}
     event = _event(said)
     assert (event.text, event.mentions_bot, event.parts[0].kind) == ("", False, "forwarded")
 
 
-# What goes with it
+# Attachments and quotes
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
+async def test_an_error_page_in_place_of_a_file_is_refused(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
 ) -> None:
     pdf, page = (meta.store_media("a", kind, b"x" * 10) for kind in ("application/pdf", "text/html"))
@@ -369,7 +378,7 @@ async def test_a_page_in_the_place_of_a_file_is_no_file_of_the_persons(
 
 
 @pytest.mark.behaviour("IN-06")
-async def test_a_file_that_meta_has_no_more_is_refused_and_one_that_cannot_be_reached_may_come_later(
+async def test_a_deleted_file_is_refused_and_an_unreachable_one_may_be_fetched_later(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
 ) -> None:
     stored = meta.store_media("a.pdf", "application/pdf", b"x" * 10)
@@ -385,7 +394,7 @@ async def test_a_file_that_meta_has_no_more_is_refused_and_one_that_cannot_be_re
 
 
 @pytest.mark.behaviour("DL-11")
-async def test_typing_marks_the_newest_message_as_read_and_nothing_where_nobody_wrote(
+async def test_typing_marks_the_newest_message_as_read_and_does_nothing_without_one(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_channel(channel, inbox):
@@ -399,7 +408,7 @@ async def test_typing_marks_the_newest_message_as_read_and_nothing_where_nobody_
 
 
 @pytest.mark.content(ContentKind.BUTTON_PRESS)
-async def test_a_card_with_a_long_text_is_a_list_and_a_choice_in_it_is_a_click(
+async def test_a_card_with_a_long_text_is_a_list_and_a_choice_from_it_is_a_press(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     card = OutboundCard(text="long " * 400, buttons=(Button(label="Yes", value="q:1"), Button(label="No", value="q:2")))
@@ -414,7 +423,7 @@ async def test_a_card_with_a_long_text_is_a_list_and_a_choice_in_it_is_a_click(
 
 
 @pytest.mark.parametrize("hides", [True, False])
-async def test_a_person_is_known_and_answered_by_their_id_whether_the_number_is_told_or_not(
+async def test_a_person_is_identified_and_answered_by_id_with_or_without_a_number(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, hides: bool
 ) -> None:
     meta.tells_ids, meta.hides_numbers = True, hides
@@ -426,7 +435,7 @@ async def test_a_person_is_known_and_answered_by_their_id_whether_the_number_is_
         await meta.wait_for_messages(1, "US.1001")
 
 
-async def test_a_fault_is_used_up_by_what_it_befalls(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_a_fault_of_the_simulator_is_used_once(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     meta.faults.queue.append(Fault.SERVER_ERROR)
     async with channel.connected():
         with pytest.raises(NotSent):
@@ -455,7 +464,7 @@ async def test_a_fault_is_used_up_by_what_it_befalls(channel: WhatsAppChannel, m
         ({"from": "1001"}, {"type": "user_changed_number", "wa_id": "1001"}, []),
     ],
 )
-def test_a_chat_goes_on_where_whatsapp_says_and_nowhere_else(
+def test_a_chat_moves_only_to_the_number_that_whatsapp_reports(
     message: dict[str, str], system: dict[str, str], moves: list[tuple[str, str]]
 ) -> None:
     said = {**message, "id": "wamid.1", "timestamp": "1750000000", "type": "system", "system": system}
@@ -464,7 +473,7 @@ def test_a_chat_goes_on_where_whatsapp_says_and_nowhere_else(
     assert [(one.kind, one.mentions_bot) for one in events] == [(EventKind.NOTICE, False)]
 
 
-async def test_a_number_that_changed_is_handed_in_before_what_comes_under_the_new_one(
+async def test_a_changed_number_is_reported_before_messages_under_the_new_one(
     meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     async with run_channel(WhatsAppChannel(read_settings(meta.settings())), inbox):

@@ -1,4 +1,4 @@
-"""What is sent to WhatsApp: what an answer means, what becomes of a lost one, files, and what Meta says later."""
+"""WhatsApp: what a response means, what follows a lost one, files, and late reports of Meta."""
 
 from __future__ import annotations
 
@@ -53,21 +53,21 @@ def _error(code: int) -> dict[str, object]:
         (401, {"error": "odd"}, AuthFailed),
     ],
 )
-def test_metas_own_code_says_what_an_answer_means(status: int, answer: object, expected: type[Exception]) -> None:
+def test_an_error_code_of_meta_determines_the_error(status: int, answer: object, expected: type[Exception]) -> None:
     problem = to_channel_error(status, answer)
     assert type(problem) is expected
     assert str(problem)
 
 
 @pytest.mark.parametrize(("code", "closed"), [(131047, True), (131026, True), (131030, True), (100, False)])
-def test_what_is_about_the_person_and_not_about_the_message_is_known_as_that(code: int, closed: bool) -> None:
+def test_an_error_about_the_person_is_told_apart_from_one_about_the_message(code: int, closed: bool) -> None:
     problem = to_channel_error(400, _error(code))
     assert isinstance(problem, Refused)
     assert problem.chat_closed is closed
 
 
 @pytest.mark.behaviour("DL-08")
-def test_a_limit_of_one_person_lets_the_others_go_on() -> None:
+def test_a_rate_limit_for_one_person_does_not_delay_others() -> None:
     pair, number = to_channel_error(400, _error(131056)), to_channel_error(400, _error(130429), "12")
     assert isinstance(pair, RateLimited)
     assert isinstance(number, RateLimited)
@@ -75,7 +75,7 @@ def test_a_limit_of_one_person_lets_the_others_go_on() -> None:
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_message_whose_answer_was_lost_is_known_by_its_status(
+async def test_a_message_with_a_lost_response_is_recognised_by_its_status(
     channel: WhatsAppChannel, meta: WhatsAppSimulator
 ) -> None:
     async with channel.connected():
@@ -88,7 +88,7 @@ async def test_a_message_whose_answer_was_lost_is_known_by_its_status(
 
 @pytest.mark.behaviour("DL-05")
 @pytest.mark.parametrize("fault", [Fault.HANG, Fault.RESET_BEFORE, Fault.NOT_JSON, Fault.SERVER_ERROR])
-async def test_without_a_status_it_is_ambiguous_then_surely_not_sent_and_goes_out_once(
+async def test_a_send_without_a_status_is_ambiguous_then_certainly_failed_and_is_sent_once(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, fault: Fault
 ) -> None:
     async with channel.connected():
@@ -103,10 +103,10 @@ async def test_without_a_status_it_is_ambiguous_then_surely_not_sent_and_goes_ou
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_status_that_meta_sends_after_the_host_was_away_is_found(
+async def test_a_status_delivered_after_the_host_was_down_is_found(
     channel: WhatsAppChannel, meta: WhatsAppSimulator
 ) -> None:
-    """The host was killed while it sent: the status finds nobody, and comes again to the next host."""
+    """The host was killed while it sent: the status is not accepted, and is delivered again to the next host."""
     async with channel.connected():
         meta.faults.queue.append(Fault.RESET_AFTER)
         meta.keeps_statuses = False
@@ -123,7 +123,9 @@ async def test_a_status_that_meta_sends_after_the_host_was_away_is_found(
 
 
 @pytest.mark.behaviour("DL-03")
-async def test_outside_the_24_hours_the_words_say_so(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_a_send_outside_the_24_hour_window_fails_with_that_reason(
+    channel: WhatsAppChannel, meta: WhatsAppSimulator
+) -> None:
     meta.closed_windows.add(ADA.id)
     async with channel.connected():
         with pytest.raises(Refused, match="24 hours"):
@@ -134,7 +136,7 @@ async def test_outside_the_24_hours_the_words_say_so(channel: WhatsAppChannel, m
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_what_meta_took_and_gave_up_on_is_handed_in_by_its_key_and_may_be_sent_anew_under_it(
+async def test_a_late_failure_is_reported_by_its_key_and_the_message_may_be_sent_again(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     meta.fails_later.add(ADA.id)
@@ -152,7 +154,7 @@ async def test_what_meta_took_and_gave_up_on_is_handed_in_by_its_key_and_may_be_
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_a_late_failure_is_told_again_until_it_is_committed(
+async def test_a_late_failure_is_reported_again_until_it_is_committed(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox
 ) -> None:
     meta.fails_later.add(ADA.id)
@@ -163,7 +165,7 @@ async def test_a_late_failure_is_told_again_until_it_is_committed(
             await inbox.wait_until(lambda: len(inbox.failures) == 1)
 
 
-async def test_a_failure_that_carries_no_key_of_ours_shows_in_the_condition_until_a_message_arrives(
+async def test_a_failure_without_a_known_key_is_in_the_condition_until_a_message_arrives(
     channel: WhatsAppChannel, meta: WhatsAppSimulator
 ) -> None:
     async with channel.connected():
@@ -175,7 +177,7 @@ async def test_a_failure_that_carries_no_key_of_ours_shows_in_the_condition_unti
 
 
 @pytest.mark.behaviour("DL-16")
-async def test_words_before_a_sound_that_do_not_arrive_are_a_failure_of_the_file(
+async def test_a_caption_that_does_not_arrive_is_a_failure_of_its_audio_file(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, inbox: SuiteInbox, tmp_path: Path
 ) -> None:
     sound = tmp_path / "a.mp3"
@@ -188,7 +190,7 @@ async def test_words_before_a_sound_that_do_not_arrive_are_a_failure_of_the_file
     assert [(key, id) for key, id, _ in inbox.failures] == [("k1", id) for id in receipt.platform_message_ids]
 
 
-async def test_credentials_that_are_refused_show_in_the_condition_and_nothing_shows_them(
+async def test_refused_credentials_are_in_the_condition_and_never_shown(
     channel: WhatsAppChannel, meta: WhatsAppSimulator
 ) -> None:
     async with channel.connected():
@@ -201,14 +203,14 @@ async def test_credentials_that_are_refused_show_in_the_condition_and_nothing_sh
 
 
 @pytest.mark.parametrize("wrong", ["access_token", "app_secret"])
-async def test_check_finds_out_a_wrong_secret(meta: WhatsAppSimulator, wrong: str) -> None:
+async def test_the_check_detects_a_wrong_secret(meta: WhatsAppSimulator, wrong: str) -> None:
     channel = WhatsAppChannel(read_settings({**meta.settings(), wrong: "mistyped"}))
     with pytest.raises(AuthFailed) as refused:
         await channel.check()
     assert "mistyped" not in str(refused.value)
 
 
-async def test_check_says_who_we_are(channel: WhatsAppChannel) -> None:
+async def test_the_check_names_the_linked_number(channel: WhatsAppChannel) -> None:
     assert "+1 555-000-1111 (Simulated)" in await channel.check()
 
 
@@ -218,7 +220,7 @@ async def test_an_answer_quotes_its_question(channel: WhatsAppChannel, meta: Wha
     assert meta.screen()[0].reply_to == "wamid.7"
 
 
-async def test_a_port_that_is_taken_is_named(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
+async def test_a_port_in_use_is_named(channel: WhatsAppChannel, meta: WhatsAppSimulator) -> None:
     second = WhatsAppChannel(read_settings(meta.settings()))
     async with channel.connected():
         with pytest.raises(ChannelError, match=meta.settings()["listen"]):
@@ -248,7 +250,7 @@ def _file(tmp_path: Path, name: str, media_type: str, *, text: str = "", size: i
         ("", None),
     ],
 )
-def test_a_file_is_sent_as_whatever_whatsapp_takes_it_for(
+def test_a_file_is_sent_as_the_type_that_whatsapp_accepts(
     tmp_path: Path, media_type: str, sent_as: tuple[str, str] | None
 ) -> None:
     file = _file(tmp_path, "f", media_type)
@@ -265,7 +267,7 @@ def test_a_picture_that_is_too_large_is_refused_with_the_limit(tmp_path: Path) -
 
 
 @pytest.mark.behaviour("DL-10")
-async def test_the_words_of_a_sound_go_before_it_and_only_once(
+async def test_the_caption_of_an_audio_file_is_sent_before_it_and_only_once(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
 ) -> None:
     file = _file(tmp_path, 'a"b\n.mp3', "audio/mpeg", text="listen")
@@ -279,7 +281,7 @@ async def test_the_words_of_a_sound_go_before_it_and_only_once(
 
 
 @pytest.mark.behaviour("DL-10")
-async def test_an_upload_that_was_cut_off_was_surely_not_sent(
+async def test_an_interrupted_upload_certainly_failed(
     channel: WhatsAppChannel, meta: WhatsAppSimulator, tmp_path: Path
 ) -> None:
     file = _file(tmp_path, "notes.pdf", "application/pdf", text="see")
@@ -303,5 +305,5 @@ async def test_an_upload_that_was_cut_off_was_surely_not_sent(
         ("`*code*` ```\n*block*\n``` *b*", "*code* *block* b"),
     ],
 )
-def test_marks_are_read_as_whatsapp_reads_them(raw: str, read: str) -> None:
+def test_formatting_marks_are_parsed_as_whatsapp_does(raw: str, read: str) -> None:
     assert as_read(raw) == read

@@ -25,7 +25,7 @@ def _context(tmp_path: Path, **settings: object) -> ChannelContext:
     return ChannelContext(instance="default", settings=settings, runtime_dir=tmp_path, home=tmp_path)
 
 
-def test_what_is_missing_is_named(tmp_path: Path) -> None:
+def test_missing_settings_are_named(tmp_path: Path) -> None:
     with pytest.raises(ChannelError, match="lacks access_token, app_secret, verify_token"):
         create(_context(tmp_path, phone_number_id="1"))
 
@@ -34,28 +34,28 @@ def test_what_is_missing_is_named(tmp_path: Path) -> None:
     ("key", "value"),
     [("phone_number_id", "+49 170"), ("listen", "8085"), ("path", "hook"), ("graph_url", "graph"), ("colour", "red")],
 )
-def test_what_is_wrong_is_named_and_no_secret_with_it(tmp_path: Path, key: str, value: str) -> None:
+def test_an_invalid_setting_is_named_without_secrets(tmp_path: Path, key: str, value: str) -> None:
     settings = {**WhatsAppSimulator().settings(), "graph_url": "https://example.invalid", key: value}
     with pytest.raises(ChannelError, match=key) as wrong:
         create(_context(tmp_path, **settings))
     assert "simulated" not in str(wrong.value).lower()
 
 
-def test_a_number_id_may_be_written_without_quotes_and_secrets_are_not_shown() -> None:
+def test_a_number_id_may_be_unquoted_and_secrets_are_not_shown() -> None:
     table = {"phone_number_id": 4711, "access_token": "aaaa", "app_secret": "bbbb", "verify_token": "cccc"}
     settings = read_settings(table)
     assert settings.phone_number_id == "4711"
     assert not any(secret in repr(settings) for secret in ("aaaa", "bbbb", "cccc"))
 
 
-def test_the_cloud_is_the_default_and_an_unknown_backend_is_refused(tmp_path: Path) -> None:
+def test_the_cloud_backend_is_the_default_and_an_unknown_one_is_refused(tmp_path: Path) -> None:
     table = {"phone_number_id": "1", "access_token": "a", "app_secret": "b", "verify_token": "c"}
     assert isinstance(create(_context(tmp_path, **table)), WhatsAppChannel)
     with pytest.raises(ChannelError, match="carrier-pigeon"):
         create(_context(tmp_path, backend="carrier-pigeon"))
 
 
-def test_the_linked_backend_is_the_file_beside_it_and_no_channel_of_its_own(tmp_path: Path) -> None:
+def test_the_linked_backend_is_a_file_beside_the_channel_and_not_a_channel(tmp_path: Path) -> None:
     (tmp_path / "whatsapp.py").write_text(Path(whatsapp.__file__).read_text(encoding="utf-8"), encoding="utf-8")
     (tmp_path / "_whatsapp_linked.py").write_text(STAND_IN, encoding="utf-8")
     found = discover([tmp_path])
@@ -71,7 +71,7 @@ def test_the_linked_backend_is_the_file_beside_it_and_no_channel_of_its_own(tmp_
         ("linked", "backend consent phone"),
     ],
 )
-def test_an_operator_is_asked_for_the_settings_of_the_backend_they_chose(
+def test_an_operator_is_asked_for_the_settings_of_the_chosen_backend(
     tmp_path: Path, backend: str, asked_for: str
 ) -> None:
     answers = {"backend": backend, "phone_number_id": "1", "consent": linked.CONSENT}
@@ -87,7 +87,7 @@ def test_an_operator_is_asked_for_the_settings_of_the_backend_they_chose(
     assert linked.CONSENT in " ".join(one.help for one in asked) or not backend
 
 
-def test_an_operator_changes_from_one_backend_to_the_other_and_back(tmp_path: Path) -> None:
+def test_an_operator_can_switch_between_the_backends(tmp_path: Path) -> None:
     settings = read_header(Path(whatsapp.__file__)).settings
     cloud = {"phone_number_id": "1", "access_token": "a", "app_secret": "b", "verify_token": "c", "path": "/mine"}
     answers = {"backend": "linked", "consent": linked.CONSENT, "phone": "+49 170 1"}

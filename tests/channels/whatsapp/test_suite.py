@@ -28,5 +28,5 @@ class TestWhatsApp(SimulatorSuite):
         return WhatsAppSimulator()
 
     def create(self, context: ChannelContext) -> Channel:
-        """In a hurry: in earnest a status is waited for 10 s."""
+        """With a short wait: production waits 10 s for a status."""
         return WhatsAppChannel(read_settings(context.settings), status_wait_s=scaled_timeout(0.5))

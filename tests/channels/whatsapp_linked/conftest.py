@@ -17,7 +17,7 @@ Make = Callable[..., LinkedChannel]
 
 
 async def wait_until(happened: Callable[[], bool]) -> None:
-    """Wait for what nobody announces. Raises TimeoutError."""
+    """Poll for a condition without an event. Raises TimeoutError."""
     async with asyncio.timeout(scaled_timeout(HANG_TIMEOUT_S)):
         while not happened():  # noqa: ASYNC110
             await asyncio.sleep(0.01)

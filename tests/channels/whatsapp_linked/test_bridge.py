@@ -1,4 +1,5 @@
-"""The bridge is a child: it dies, hangs, talks nonsense, is slow; the host does none of that, and may be killed."""
+"""The bridge is a child process: it dies, hangs, writes invalid lines or is slow without affecting the host, and the
+host may be killed."""
 
 from __future__ import annotations
 
@@ -30,7 +31,7 @@ async def _send(channel: LinkedChannel, text: str, chat: str = ADAS) -> Receipt:
 
 
 @pytest.mark.behaviour("IN-01", "IN-02")
-async def test_a_message_that_was_not_accepted_is_said_again_by_the_next_bridge(
+async def test_a_message_that_was_not_accepted_is_repeated_by_the_next_bridge(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
     inbox = SuiteInbox()
@@ -64,9 +65,7 @@ async def test_a_bridge_that_hangs_is_replaced(phone: WhatsAppLinkedSimulator, m
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_a_bridge_that_is_slow_leaves_it_open_whether_it_was_sent(
-    phone: WhatsAppLinkedSimulator, make: Make
-) -> None:
+async def test_a_slow_bridge_makes_a_send_ambiguous(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     channel = make(answer_limit_s=str(scaled_timeout(0.3)))
     async with channel.connected():
         await _send(channel, "before")
@@ -78,9 +77,7 @@ async def test_a_bridge_that_is_slow_leaves_it_open_whether_it_was_sent(
 
 
 @pytest.mark.behaviour("DL-05")
-async def test_what_was_asked_of_a_bridge_that_dies_may_have_been_sent(
-    phone: WhatsAppLinkedSimulator, make: Make
-) -> None:
+async def test_a_send_through_a_bridge_that_dies_is_ambiguous(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     channel = make()
     async with channel.connected():
         phone.faults.queue.append(Fault.RESET_AFTER)
@@ -89,7 +86,7 @@ async def test_what_was_asked_of_a_bridge_that_dies_may_have_been_sent(
     assert phone.texts() == ["sent, but nobody says so"]
 
 
-async def test_a_bridge_that_ends_at_once_is_tried_again_with_growing_pauses_and_its_last_words_are_shown(
+async def test_a_bridge_that_exits_is_restarted_with_growing_pauses_and_its_last_output_shown(
     make: Make, tmp_path: Path
 ) -> None:
     script = f"echo started >> {shlex.quote(str(tmp_path / 'starts'))}; echo 'libmagic is missing' >&2; exit 3"
@@ -104,14 +101,14 @@ async def test_a_bridge_that_ends_at_once_is_tried_again_with_growing_pauses_and
     assert sum(restart_delay_s(number, "down") for number in range(1, len(starts))) <= took_s
 
 
-def test_pauses_grow_to_a_minute_and_a_banned_number_is_left_in_peace() -> None:
+def test_pauses_grow_to_a_minute_and_a_banned_number_is_not_retried() -> None:
     pauses = [restart_delay_s(failures, "down") for failures in range(1, 12)]
     assert pauses == sorted(pauses)
     assert (pauses[0], pauses[-1]) == (0.1, 60.0)
     assert restart_delay_s(1, "banned") == 3600.0
 
 
-async def test_a_bridge_that_cannot_be_started_is_told_in_words(make: Make) -> None:
+async def test_a_bridge_that_cannot_be_started_is_reported(make: Make) -> None:
     channel = make(bridge="/nowhere/at-all")
     async with channel.connected():
         await wait_until(lambda: "the bridge cannot run" in channel.condition()[1])
@@ -132,7 +129,7 @@ async def test_where_the_bridge_is_not_installed_the_command_that_installs_it_is
             await _send(channel, "hello?")
 
 
-async def test_a_folder_that_cannot_be_made_is_told_in_words(make: Make, tmp_path: Path) -> None:
+async def test_a_folder_that_cannot_be_created_is_reported(make: Make, tmp_path: Path) -> None:
     (tmp_path / "data").write_text("a file where a folder should be")
     channel = make()
     async with channel.connected():
@@ -144,7 +141,7 @@ async def test_the_bridge_ends_with_its_channel(phone: WhatsAppLinkedSimulator, 
     async with channel.connected():
         await wait_until(lambda: channel.condition()[0] is Condition.UP)
         [child] = _children(os.getpid())
-    assert not _lives(child)
+    assert not _is_running(child)
 
 
 async def test_the_bridge_ends_when_its_host_is_killed(phone: WhatsAppLinkedSimulator, tmp_path: Path) -> None:
@@ -167,10 +164,10 @@ asyncio.run(main())
     finally:
         host.send_signal(signal.SIGKILL)
         await host.wait()
-    await wait_until(lambda: not _lives(child))
+    await wait_until(lambda: not _is_running(child))
 
 
-async def test_the_bridge_sees_nothing_that_only_the_host_is_trusted_with(
+async def test_the_bridge_gets_no_secrets_of_the_host(
     make: Make, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("ANTHROPIC_API_KEY", "a secret")
@@ -181,7 +178,7 @@ async def test_the_bridge_sees_nothing_that_only_the_host_is_trusted_with(
     assert "a secret" not in seen.read_text()
 
 
-async def test_the_session_lies_in_a_folder_of_its_user_alone(
+async def test_the_session_is_stored_in_a_folder_that_only_its_user_can_read(
     phone: WhatsAppLinkedSimulator, make: Make, tmp_path: Path
 ) -> None:
     channel = make(phone="+49 170 1234567")
@@ -194,7 +191,7 @@ async def test_the_session_lies_in_a_folder_of_its_user_alone(
     assert {stat.S_IMODE(file.stat().st_mode) for file in folder.iterdir()} == {0o600}
 
 
-async def test_while_the_network_is_away_nothing_is_sent_and_the_condition_says_so(
+async def test_without_a_network_nothing_is_sent_and_the_condition_says_so(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
     channel = make()
@@ -216,14 +213,14 @@ def _children(pid: int) -> list[int]:
     return [int(one) for one in found if b"_whatsapp_bridge.py" in Path(f"/proc/{one}/cmdline").read_bytes()]
 
 
-def _lives(pid: int) -> bool:
+def _is_running(pid: int) -> bool:
     try:
         return ") Z " not in Path(f"/proc/{pid}/stat").read_text()
     except OSError:
         return False
 
 
-def test_the_bridge_is_told_of_a_proxy_in_the_one_variable_that_it_reads() -> None:
+def test_the_bridge_gets_its_proxy_in_the_one_variable_that_it_reads() -> None:
     environ = {"PATH": "/bin", "ALL_PROXY": "socks5h://p:1", "NO_PROXY": "a.example", "ANTHROPIC_API_KEY": "hush"}
     assert bridge_environment(environ, "socks5h://p:1") == {
         "PATH": "/bin",

@@ -1,4 +1,4 @@
-"""What keeps a person's own number safe: consent, safe mode, the daily cap; and linking it in the first place."""
+"""What protects a person's own number: consent, safe mode and the daily cap; and linking it."""
 
 from __future__ import annotations
 
@@ -49,13 +49,13 @@ async def _until(channel: LinkedChannel, condition: Condition) -> str:
 
 
 @pytest.mark.parametrize("said", [None, "", "yes", "i accept"])
-def test_without_consent_nothing_starts_and_the_operator_reads_what_to_write(make: Make, said: str | None) -> None:
+def test_without_consent_nothing_starts_and_the_required_setting_is_shown(make: Make, said: str | None) -> None:
     with pytest.raises(ChannelError, match="may be banned") as raised:
         make(consent=said)
     assert f'consent = "{CONSENT}"' in str(raised.value)
 
 
-def test_the_channel_file_hands_over_to_the_linked_backend(tmp_path: Path) -> None:
+def test_the_channel_file_delegates_to_the_linked_backend(tmp_path: Path) -> None:
     settings = {"backend": "linked", "consent": CONSENT}
     context = ChannelContext(instance="x", settings=settings, runtime_dir=tmp_path, home=tmp_path)
     assert type(create_whatsapp(context)).__name__ == type(create(context)).__name__ == "LinkedChannel"
@@ -72,18 +72,18 @@ def test_the_channel_file_hands_over_to_the_linked_backend(tmp_path: Path) -> No
     ],
 )
 @pytest.mark.behaviour("OP-05")
-def test_a_wrong_setting_is_told_with_what_is_wanted(make: Make, key: str, value: object, words: str) -> None:
+def test_an_invalid_setting_is_reported_with_what_is_expected(make: Make, key: str, value: object, words: str) -> None:
     with pytest.raises(ChannelError, match=words):
         make(**{key: value})
 
 
 @pytest.mark.behaviour("DL-08")
-def test_messages_are_paced_at_three_seconds_unless_asked_for_slower(make: Make) -> None:
+def test_messages_are_sent_every_three_seconds_or_more_slowly_if_configured(make: Make) -> None:
     assert make().capabilities.pace.between_s == 3.0
     assert make(pace_s="10").capabilities.pace.between_s == 10.0
 
 
-def test_a_chat_is_written_as_people_write_numbers_or_as_whatsapp_names_it() -> None:
+def test_a_chat_may_be_given_as_a_phone_number_or_as_a_whatsapp_id() -> None:
     assert to_chat_id(" +49 (170) 123-4567 ") == "491701234567@s.whatsapp.net"
     assert to_chat_id("1203630@g.us") == "1203630@g.us"
 
@@ -91,7 +91,9 @@ def test_a_chat_is_written_as_people_write_numbers_or_as_whatsapp_names_it() -> 
 # Safe mode
 
 
-async def test_in_safe_mode_only_who_wrote_first_is_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+async def test_in_safe_mode_only_people_who_wrote_first_are_written_to(
+    phone: WhatsAppLinkedSimulator, make: Make
+) -> None:
     channel, inbox = make(allow=None), SuiteInbox()
     async with run_channel(SimulatorHarness(phone, channel, chat=ADAS), inbox):
         await phone.write(ADAS, "hello")
@@ -107,9 +109,7 @@ async def test_in_safe_mode_only_who_wrote_first_is_written_to(phone: WhatsAppLi
     assert phone.texts() == ["hello Ada", "hello Bob"]
 
 
-async def test_who_wrote_before_the_restart_is_remembered_by_the_host(
-    phone: WhatsAppLinkedSimulator, make: Make
-) -> None:
+async def test_people_who_wrote_before_a_restart_are_remembered(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     inbox = SuiteInbox()
     async with run_channel(SimulatorHarness(phone, make(allow=None), chat=ADAS), inbox):
         await phone.write(ADAS, "hello")
@@ -124,9 +124,7 @@ async def test_who_wrote_before_the_restart_is_remembered_by_the_host(
     assert phone.texts() == ["hello again"]
 
 
-async def test_whom_the_operator_allows_is_written_to_and_so_is_oneself(
-    phone: WhatsAppLinkedSimulator, make: Make
-) -> None:
+async def test_allowed_numbers_and_oneself_are_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     channel = make(allow=["+1002"])
     async with run_channel(SimulatorHarness(phone, channel, chat=ADAS), SuiteInbox()):
         await _until(channel, Condition.UP)
@@ -135,14 +133,14 @@ async def test_whom_the_operator_allows_is_written_to_and_so_is_oneself(
     assert phone.texts() == ["allowed", "a note"]
 
 
-async def test_without_safe_mode_anybody_is_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+async def test_without_safe_mode_anyone_is_written_to(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     channel = make(allow=None, safe_mode="false")
     async with channel.connected():
         await _send(channel, BOBS)
     assert phone.texts(BOBS) == ["hello"]
 
 
-async def test_a_note_to_oneself_is_a_persons_message(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+async def test_a_note_to_oneself_counts_as_a_persons_message(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     inbox = SuiteInbox()
     async with run_channel(SimulatorHarness(phone, make(), chat=ME), inbox):
         await phone.write(ME, "remind me", person=Person(id=ME, name="Me"))
@@ -154,7 +152,7 @@ async def test_a_note_to_oneself_is_a_persons_message(phone: WhatsAppLinkedSimul
 
 
 @pytest.mark.behaviour("DL-08")
-async def test_after_the_days_messages_everything_waits_for_tomorrow_also_after_a_restart(
+async def test_above_the_daily_cap_messages_wait_for_the_next_day_also_after_a_restart(
     phone: WhatsAppLinkedSimulator, make: Make
 ) -> None:
     for text in ("one", "two"):
@@ -169,7 +167,7 @@ async def test_after_the_days_messages_everything_waits_for_tomorrow_also_after_
     assert phone.texts() == ["one", "two"]
 
 
-def test_a_new_day_counts_anew_and_a_broken_file_counts_as_none(tmp_path: Path) -> None:
+def test_a_new_day_resets_the_daily_cap_and_a_corrupt_file_counts_as_empty(tmp_path: Path) -> None:
     now = datetime(2026, 1, 1, 23, 0, tzinfo=UTC)
     tally = DailyCap(tmp_path / "sent", cap=1)
     tally.consume(now)
@@ -184,7 +182,7 @@ def test_a_new_day_counts_anew_and_a_broken_file_counts_as_none(tmp_path: Path) 
 # Linking
 
 
-async def test_an_unlinked_device_waits_and_says_where_the_code_to_scan_is(
+async def test_an_unlinked_device_waits_and_names_the_file_with_the_code_to_scan(
     phone: WhatsAppLinkedSimulator, make: Make, tmp_path: Path
 ) -> None:
     channel = make()
@@ -210,7 +208,7 @@ async def test_a_pairing_code_is_shown_by_the_condition(phone: WhatsAppLinkedSim
         await wait_until(lambda: phone.pair_code in channel.condition()[1])
 
 
-async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
+async def test_the_check_shows_the_code_to_scan_waits_for_it_and_names_the_account(
     phone: WhatsAppLinkedSimulator, make: Make, capsys: pytest.CaptureFixture[str]
 ) -> None:
     phone.state = "unpaired"
@@ -229,7 +227,9 @@ async def test_the_check_shows_what_to_scan_waits_for_it_and_says_who_we_are(
         assert await check == f"linked to WhatsApp as {ME}, in safe mode"
 
 
-async def test_ones_own_chat_is_a_link_once_the_number_is_known(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+async def test_the_chat_with_oneself_is_a_link_once_the_number_is_known(
+    phone: WhatsAppLinkedSimulator, make: Make
+) -> None:
     phone.state = "unpaired"
     channel = make()
     async with channel.connected():
@@ -250,7 +250,7 @@ async def test_ones_own_chat_is_a_link_once_the_number_is_known(phone: WhatsAppL
         ("missing", Condition.DOWN, ChannelDown),
     ],
 )
-async def test_what_stands_in_the_way_is_told_in_words(
+async def test_each_problem_of_the_phone_is_reported(
     phone: WhatsAppLinkedSimulator, make: Make, state: StateName, condition: Condition, raised: type[ChannelError]
 ) -> None:
     channel = make()

@@ -62,7 +62,7 @@ async def _wire(host: Host) -> None:
 
 
 @pytest.mark.behaviour("IN-01", "IN-06", "DL-01", "DL-04")
-async def test_a_person_writes_and_the_agent_answers_also_when_the_bridge_dies_and_the_host_restarts(
+async def test_a_message_is_answered_also_after_a_bridge_crash_and_a_restart_of_the_host(
     tmp_path: Path, phone: WhatsAppLinkedSimulator
 ) -> None:
     async with _host(tmp_path, phone) as host:

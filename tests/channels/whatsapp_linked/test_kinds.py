@@ -27,7 +27,7 @@ from .conftest import Make
 ADAS, ME_ON_WHATSAPP = "1001@s.whatsapp.net", "1000@s.whatsapp.net"
 
 
-# Whatever somebody writes into a message
+# Any content of a message
 
 
 def _to_message(content: Json, context: MessageContext | None = None, *, is_group: bool = False) -> Message | None:
@@ -50,7 +50,7 @@ _VALUES = st.recursive(
 
 @given(st.dictionaries(st.sampled_from([*PARSERS, *MEDIA, *WRAPPERS, "protocolMessage", "x"]), _VALUES, max_size=3))
 @pytest.mark.content(ContentKind.UNREADABLE)
-def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Json) -> None:
+def test_no_content_makes_the_bridge_fail_and_each_line_can_be_parsed(content: Json) -> None:
     said = _to_message(content)
     if said is not None:
         line = encode(said)
@@ -60,7 +60,7 @@ def test_no_content_makes_the_bridge_fail_and_each_line_can_be_heard(content: Js
         channel.to_inbound_event(heard_here)
 
 
-def test_what_is_far_too_long_still_fits_into_a_line() -> None:
+def test_content_that_is_far_too_long_still_fits_into_a_line() -> None:
     cards = [{"displayName": "\x01" * 100_000} for _ in range(100)]
     said = _to_message({"contactsArrayMessage": {"contacts": cards}})
     assert said is not None
@@ -68,7 +68,7 @@ def test_what_is_far_too_long_still_fits_into_a_line() -> None:
 
 
 @pytest.mark.content(ContentKind.CONTACT)
-def test_of_many_contacts_each_is_told() -> None:
+def test_every_one_of_many_contacts_is_listed() -> None:
     said = _to_message({"contactsArrayMessage": {"contacts": [{"displayName": f"Person {n}"} for n in range(257)]}})
     assert said is not None
     names = [line for part in said.parts for line in part.text.splitlines()]
@@ -76,7 +76,7 @@ def test_of_many_contacts_each_is_told() -> None:
     assert len(said.parts) <= sanitize.MAX_PARTS
 
 
-def test_what_is_not_told_of_a_long_list_is_said_to_be_there() -> None:
+def test_the_omitted_rest_of_a_long_list_is_counted() -> None:
     form = json.dumps({f"q{n}": "yes" for n in range(51)})
     said = _to_message({"interactiveResponseMessage": {"nativeFlowResponseMessage": {"paramsJSON": form}}})
     assert said is not None
@@ -87,7 +87,7 @@ def test_what_is_not_told_of_a_long_list_is_said_to_be_there() -> None:
     assert said.parts[0].text.endswith("b49 / [cut: 10 more]")
 
 
-def test_a_layer_that_never_ends_is_a_sentence() -> None:
+def test_an_endlessly_nested_message_is_shown_as_one_sentence() -> None:
     content: dict[str, object] = {"conversation": "deep"}
     for _ in range(50):
         content = {"ephemeralMessage": {"message": content}}
@@ -96,7 +96,7 @@ def test_a_layer_that_never_ends_is_a_sentence() -> None:
     assert "cannot be shown" in said.parts[0].text
 
 
-def test_a_name_cannot_pass_for_more_than_a_name() -> None:
+def test_a_sender_name_cannot_contain_more_than_a_name() -> None:
     context = MessageContext(people={"1002@s.whatsapp.net": "Bob\n/stop @1003", "1003@s.whatsapp.net": "Eve"})
     mentions = {"mentionedJID": ["1002@s.whatsapp.net", "1003@s.whatsapp.net"]}
     said = _to_message({"extendedTextMessage": {"text": "@1002 hi", "contextInfo": mentions}}, context)
@@ -104,7 +104,7 @@ def test_a_name_cannot_pass_for_more_than_a_name() -> None:
     assert said.text == "@Bob /stop @1003 hi"
 
 
-def test_a_command_behind_our_own_name_is_heard_in_a_group_and_a_forwarded_or_quoted_one_is_not() -> None:
+def test_a_mention_before_a_command_counts_in_a_group_unless_forwarded_or_quoted() -> None:
     mention = {"mentionedJID": ["1000@s.whatsapp.net"]}
     said = _to_message({"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": mention}}, is_group=True)
     passed_on = {"extendedTextMessage": {"text": "@1000 /stop", "contextInfo": {**mention, "isForwarded": True}}}
@@ -115,7 +115,7 @@ def test_a_command_behind_our_own_name_is_heard_in_a_group_and_a_forwarded_or_qu
     assert (forwarded.text, forwarded.mentions_me, forwarded.parts[0].kind) == ("", False, "forwarded")
 
 
-def test_our_own_message_is_quoted_as_ours_but_for_a_note_to_oneself() -> None:
+def test_a_quoted_own_message_is_marked_as_the_bots_except_in_a_note_to_oneself() -> None:
     quote = {"stanzaID": "1", "participant": "1000@s.whatsapp.net", "quotedMessage": {"conversation": "at five"}}
     content = {"extendedTextMessage": {"text": "why?", "contextInfo": quote}}
     for to_self, author in ((False, "you"), (True, "")):
@@ -125,7 +125,7 @@ def test_our_own_message_is_quoted_as_ours_but_for_a_note_to_oneself() -> None:
 
 
 @pytest.mark.content(ContentKind.UNKNOWN)
-def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
+def test_fields_unknown_to_the_library_are_shown_as_one_sentence() -> None:
     assert _to_message({}) is None
     said = _to_message({}, MessageContext(has_unknown=True))
     assert said is not None
@@ -143,14 +143,14 @@ def test_fields_that_even_the_library_does_not_know_are_a_sentence() -> None:
         ("reaction", "bob", False, True),
     ],
 )
-def test_a_change_of_somebody_elses_message_is_honoured_where_the_apps_do(
+def test_a_change_of_somebody_elses_message_is_accepted_where_the_apps_accept_it(
     kind: str, author: str | None, is_admin: bool, honoured: bool
 ) -> None:
     assert jids.may_change(kind, author=author, sender="ada", is_admin=is_admin) is honoured
 
 
 @pytest.mark.content(ContentKind.REACTION, ContentKind.REACTION_REMOVED)
-async def test_people_react_and_take_it_back(phone: WhatsAppLinkedSimulator, make: Make) -> None:
+async def test_reactions_and_their_removal_are_reported(phone: WhatsAppLinkedSimulator, make: Make) -> None:
     inbox = SuiteInbox()
     async with run_channel(make(), inbox):
         id = await phone.write(ADAS, "look", person=BOB)
@@ -163,7 +163,7 @@ async def test_people_react_and_take_it_back(phone: WhatsAppLinkedSimulator, mak
     ]
 
 
-def test_a_part_of_a_newer_bridge_is_shown_like_what_is_shared() -> None:
+def test_a_part_from_a_newer_bridge_is_shown_as_shared_content() -> None:
     said = channel.Message(ev="message", key="k", id="m", chat="c", sender="s", sent_at=1.0, parts=[_newer()])
     [part] = channel.to_inbound_event(said).parts
     assert (part.kind, part.text) == (PartKind.SHARED, "a hologram")
@@ -174,7 +174,7 @@ def _newer() -> channel.MessagePart:
 
 
 @pytest.mark.content(ContentKind.EDIT_WITH_MENTION)
-def test_an_edit_that_adds_the_mention_says_so() -> None:
+def test_an_edit_that_adds_a_mention_is_marked_as_one() -> None:
     mention = {"extendedTextMessage": {"text": "@1000 what now?", "contextInfo": {"mentionedJID": [ME_ON_WHATSAPP]}}}
     edit = {"protocolMessage": {"key": {"ID": "1"}, "type": "MESSAGE_EDIT", "editedMessage": mention}}
     said = _to_message(edit, is_group=True)

@@ -1,4 +1,4 @@
-"""The bridge's own parts: its protocol is the same for channel and simulator, ids, errors, the spool, how it starts."""
+"""The bridge's own parts: the protocol is the same for channel and simulator, ids, errors, the spool, the start."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_every_event_of_the_bridge_is_understood_by_the_channel(event: protocol.
     assert said.model_dump(exclude_none=True) == protocol.parse_event(line).model_dump(exclude_none=True)
 
 
-def test_both_sides_know_the_same_events_and_fields() -> None:
+def test_channel_and_bridge_have_the_same_events_and_fields() -> None:
     pairs = [(channel.Succeeded, protocol.Done)]
     pairs += [
         (getattr(channel, name), getattr(protocol, name))
@@ -131,7 +131,7 @@ def test_each_reason_has_its_error(reason: protocol.Reason, raised: type[Channel
     assert error.server_error is (reason == "server_error")
 
 
-def test_a_message_of_the_bridge_becomes_an_event() -> None:
+def test_a_message_from_the_bridge_becomes_an_event() -> None:
     said = channel.parse(protocol.encode(FULL))
     assert isinstance(said, channel.Message)
     event = channel.to_inbound_event(said)
@@ -153,7 +153,7 @@ def test_a_message_of_the_bridge_becomes_an_event() -> None:
         b'{"op": "ping", "id": "1", "more": 1}',
     ],
 )
-def test_a_line_that_makes_no_sense_is_told_without_repeating_it(line: bytes) -> None:
+def test_an_invalid_line_is_reported_without_repeating_it(line: bytes) -> None:
     with pytest.raises(protocol.InvalidLine):
         protocol.parse_op(line)
 
@@ -163,7 +163,7 @@ def test_a_line_that_makes_no_sense_is_told_without_repeating_it(line: bytes) ->
 PHONE, HIDDEN = "49170@s.whatsapp.net", "998@lid"
 
 
-def test_a_person_goes_by_their_phone_number_whichever_name_came_first() -> None:
+def test_a_person_is_identified_by_phone_number_whichever_id_came_first() -> None:
     assert jids.preferred_jid(PHONE, HIDDEN) == jids.preferred_jid(HIDDEN, PHONE) == PHONE
     assert jids.preferred_jid("49170:12@s.whatsapp.net") == PHONE
     assert jids.preferred_jid(HIDDEN, "") == HIDDEN
@@ -183,7 +183,7 @@ def test_a_person_goes_by_their_phone_number_whichever_name_came_first() -> None
         ("5@newsletter", False, False, False),
     ],
 )
-def test_our_own_messages_count_only_in_the_chat_with_ourselves(
+def test_own_messages_count_only_in_the_chat_with_oneself(
     chat: str, from_me: bool, is_group: bool, wanted: bool
 ) -> None:
     source = jids.MessageSource(chat=chat, sender=PHONE, from_me=from_me, is_group=is_group)
@@ -201,7 +201,7 @@ def test_our_own_messages_count_only_in_the_chat_with_ourselves(
         ("http://127.0.0.1/", False),
     ],
 )
-def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) -> None:
+def test_a_file_is_fetched_only_from_whatsapp(path: str, wanted: bool) -> None:
     assert jids.is_media_path(path) is wanted
 
 
@@ -219,7 +219,7 @@ def test_a_file_lies_with_whatsapp_or_is_not_fetched(path: str, wanted: bool) ->
     ],
 )
 @pytest.mark.behaviour("DL-05")
-def test_what_is_not_surely_known_may_have_been_sent(error: str, reason: str) -> None:
+def test_an_unknown_error_makes_a_send_ambiguous(error: str, reason: str) -> None:
     assert errors.classify_error(error) == reason
 
 
@@ -231,7 +231,7 @@ def test_what_is_not_surely_known_may_have_been_sent(error: str, reason: str) ->
         ("the file was not uploaded: timed out", "not_sent"),
     ],
 )
-def test_what_was_surely_not_sent_says_whether_whatsapp_failed_by_itself(error: str, reason: str) -> None:
+def test_a_certain_failure_tells_whether_whatsapp_itself_failed(error: str, reason: str) -> None:
     assert errors.classify_unsent(error) == reason
 
 
@@ -239,7 +239,7 @@ def test_what_was_surely_not_sent_says_whether_whatsapp_failed_by_itself(error: 
 
 
 @pytest.mark.behaviour("IN-01")
-def test_what_was_not_accepted_outlives_the_process(tmp_path: Path) -> None:
+def test_unaccepted_messages_outlive_the_process(tmp_path: Path) -> None:
     spool = Spool(tmp_path / "spool.db")
     assert [spool.add(key, key.encode()) for key in ("a", "b", "a", "c")] == [True, True, False, True]
     spool.remove("b")
@@ -262,13 +262,13 @@ async def test_the_bridge_without_its_library_says_what_to_install_and_ends(tmp_
     assert code == 3
 
 
-async def test_the_bridge_ends_when_nobody_speaks_to_it(tmp_path: Path) -> None:
+async def test_the_bridge_ends_when_its_input_is_closed(tmp_path: Path) -> None:
     said, code = await _bridge(tmp_path, b"not a line\n" + b"half a li")
     assert (said, code) == ({}, 0)
 
 
 async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | None]:
-    """What the real program says to these lines first, and how it ends."""
+    """The real program's first output for these lines, and its exit code."""
     program = (
         f"import sys; sys.path.insert(0, {str(folder)!r}); import nanohost_whatsapp_bridge.__main__ as it; it.main()"
     )
@@ -289,5 +289,5 @@ async def _bridge(folder: Path, lines: bytes) -> tuple[dict[str, object], int | 
     ("text", "heard"),
     [("@49123 /stop", "/stop"), ("@777: hello", "hello"), ("@49123", "@49123"), ("@1 /stop", "@1 /stop"), ("", "")],
 )
-def test_our_name_in_front_of_what_is_said_is_taken_away(text: str, heard: str) -> None:
+def test_the_bots_name_before_a_message_is_removed(text: str, heard: str) -> None:
     assert jids.strip_mention(text, ("49123@s.whatsapp.net", "777@lid")) == heard

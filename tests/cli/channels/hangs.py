@@ -24,7 +24,7 @@ def create(context: ChannelContext) -> Channel:
 
 
 class HangingChannel:
-    """Hangs once there is a pipe, and says so by a file beside it."""
+    """Hangs once there is a pipe, and creates a file beside it to say so."""
 
     capabilities = Capabilities()
 

@@ -47,7 +47,7 @@ CARD_LIMIT = 4000
 
 
 class WireChannel:
-    """One connection, made anew when it was cut; what came in and was not acknowledged comes again."""
+    """One connection, made again when it was cut; events without an acknowledgement are delivered again."""
 
     def __init__(self, port: int, *, idempotent: bool, text_limit: int = TEXT_LIMIT, buttons: int = 0) -> None:
         self.capabilities = Capabilities(idempotent_send=idempotent, text_limit=text_limit, buttons=buttons)
@@ -144,7 +144,7 @@ class WireChannel:
 
 
 class FullFeatureWireChannel(WireChannel):
-    """A platform with buttons, where messages can be changed and people be written to first."""
+    """A platform with buttons, edits, and direct chats that the bot can open."""
 
     def __init__(self, port: int, *, idempotent: bool) -> None:
         super().__init__(port, idempotent=idempotent, text_limit=CARD_LIMIT, buttons=3)
