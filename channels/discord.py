@@ -1235,11 +1235,10 @@ class DiscordChannel:
             await asyncio.sleep(AUTH_RETRY_DELAY_S)
         failures = 0
         while True:
-            began, asked_s = time.monotonic(), 0.0
+            began, asked_s, problem = time.monotonic(), 0.0, "Discord ended the connection"
             try:
                 await self._run_connection(inbox)
             except ReconnectWebSocket as again:
-                problem = "Discord ended the connection"
                 self._acknowledge_tasks += self._stream is not None
                 forgotten = not again.resume or self._acknowledge_tasks > MAX_RESUME_ATTEMPTS
                 if forgotten and self._stream is not None:

@@ -125,12 +125,12 @@ def test_during_model_backoff_a_message_waits_as_long_as_its_session() -> None:
     """Its own error says less: another turn may have failed since, or succeeded."""
     limited = failed(ErrorClass.RATE_LIMITED)
     assert decide(limited, NOW, was_stopped=False, failures=failures()) == spared(7 * 60)
-    assert decide(limited, NOW, was_stopped=False, failures=failures(until=None)) == spared(0)
+    assert decide(limited, NOW, was_stopped=False, failures=failures(held_until=None)) == spared(0)
 
 
 @pytest.mark.behaviour("RU-04")
 def test_a_message_whose_model_is_unavailable_for_too_long_fails_with_a_notice() -> None:
-    away = failures(until=NOW + timedelta(hours=9))
+    away = failures(held_until=NOW + timedelta(hours=9))
     given = decide(failed(ErrorClass.OVERLOADED), NOW, was_stopped=False, failures=away)
     assert given == CloseMessage(status="failed", notice=failed_notice(away, NOW))
     never = failed(ErrorClass.RATE_LIMITED, retry_at=NOW + timedelta(hours=9))

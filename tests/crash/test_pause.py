@@ -45,7 +45,7 @@ async def test_a_pause_survives_a_kill_and_every_message_is_answered_once_after_
     answers = {text: count for (chat, text), count in seen.items() if chat == "c0"}
     assert answers == {PAUSED_TEXT: 1, "echo: hi": 1, "echo: long": 1}
     told = Counter(text.split(":")[0].split(",")[0].split(" since")[0] for (chat, text) in seen if chat == "c1")
-    assert set(told) <= {"Paused", "Cut in the middle of a turn"}
+    assert set(told) <= {"Paused", "Interrupted in the middle of a turn"}
     assert told["Paused"] == 1
 
 

@@ -412,7 +412,7 @@ def _pause_lines(pause: Json, now: datetime) -> Iterator[str]:
         f"PAUSED {_relative_time('since', pause['since'], now)} by {by}: nothing is started or sent   → nanohost resume"
     )
     yield from _table_lines(
-        "Cut in the middle of a turn, and run again when it goes on", _as_rows(pause["interrupted_turns"]), now
+        "Interrupted in the middle of a turn, and run again after a resume", _as_rows(pause["interrupted_turns"]), now
     )
     yield ""
 

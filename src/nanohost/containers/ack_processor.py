@@ -356,17 +356,22 @@ def _begun_turns(acks: Sequence[Ack]) -> list[TurnStart]:
     return [TurnStart(message_id=ack.message_id, turn_id=ack.turn_id, at=ack.changed_at) for ack in begun]
 
 
+def _turn_outcome(decision: RetryDecision) -> TurnOutcome:
+    match decision:
+        case RetryMessage():
+            return TurnOutcome.INTERRUPTED
+        case CloseMessage(status="completed"):
+            return TurnOutcome.COMPLETED
+        case CloseMessage():
+            return TurnOutcome.FAILED
+
+
 def _ended_turns(applied: AppliedAcks) -> list[TurnEnd]:
     """Returns how each message's turn ended. A turn whose container died has no error and no time of its own."""
     ended = []
-    for ack, decision in (*applied.closed, *applied.retried):
-        match decision:
-            case RetryMessage():
-                outcome = TurnOutcome.INTERRUPTED
-            case CloseMessage(status="completed"):
-                outcome = TurnOutcome.COMPLETED
-            case CloseMessage():
-                outcome = TurnOutcome.FAILED
+    decisions: list[tuple[Ack, RetryDecision]] = [*applied.closed, *applied.retried]
+    for ack, decision in decisions:
+        outcome = _turn_outcome(decision)
         notice = decision.notice if isinstance(decision, CloseMessage) else None
         error = (
             None

@@ -109,20 +109,17 @@ def _apply_decision(box: InboundWriter, ack: Ack, decision: RetryDecision, now: 
     message = box.find(ack.message_id)
     if message is None:
         return None
-    match decision:
-        case RetryMessage():
-            # A control message does not wait: later messages would be answered before it is carried out.
-            at = now if message.kind is InKind.CONTROL else decision.retry_at
-            box.retry(message.id, tries=ack.tries, process_after=at)
-            is_valid = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
-        case CloseMessage(status="completed"):
+    if isinstance(decision, RetryMessage):
+        # A control message does not wait: later messages would be answered before it is carried out.
+        at = now if message.kind is InKind.CONTROL else decision.retry_at
+        box.retry(message.id, tries=ack.tries, process_after=at)
+        is_valid = message.status == "pending" and message.tries in (ack.tries, ack.tries + 1)
+    else:
+        # A failure of an earlier try must not close a later one: a lost claim may be processed more than once.
+        is_latest = decision.status == "completed" or message.tries == ack.tries
+        is_valid = message.status in ("pending", decision.status) and is_latest
+        if is_latest:
             box.close(message.id, decision.status)
-            is_valid = message.status in ("pending", decision.status)
-        case CloseMessage():
-            # A decision on an earlier try must not close a later one: a lost claim may be processed more than once.
-            is_valid = message.status in ("pending", decision.status) and message.tries == ack.tries
-            if is_valid:
-                box.close(message.id, decision.status)
     return box.find(message.id) if is_valid else None
 
 

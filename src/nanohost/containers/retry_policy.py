@@ -99,9 +99,9 @@ def _decide_model_unavailable(failures: TurnFailures, now: datetime) -> RetryDec
 
 def _close_failed(error: TurnError) -> CloseMessage:
     problem = error.sentence.strip() or UNKNOWN_ERROR_NOTICE
-    words = lazy(problem)
+    notice = lazy(problem)
     if error.error_class in RETRYABLE and problem != REPEATED_CRASH_NOTICE:
         notice = lazy_gettext(
-            "{problem} I tried {count} times and stopped; please ask me again.", problem=words, count=MAX_ATTEMPTS
+            "{problem} I tried {count} times and stopped; please ask me again.", problem=notice, count=MAX_ATTEMPTS
         )
     return CloseMessage(status="failed", notice=notice)

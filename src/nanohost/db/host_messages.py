@@ -40,13 +40,7 @@ async def enqueue(
         return delivery
     row = await tx.fetch_one(MAX_SEQ, (HOST_SESSION_ID,))
     assert row is not None, "an aggregate has a row"
-    match payload:
-        case CardOut():
-            is_card = True
-        case EditOut(message=number):
-            is_card = deliveries.is_card_number(number)
-        case ChatOut():
-            is_card = in_card_queue
+    is_card = _is_card(payload, in_card_queue=in_card_queue)
     delivery = Delivery(
         queue=DeliveryQueueKey(HOST_SESSION_ID, place.channel_type, place.instance, place.platform_id, is_card),
         seq=_next_seq(row["seq"], is_card=is_card),
@@ -65,6 +59,16 @@ async def enqueue(
 async def withdraw(tx: Transaction, payload: ChatOut, *, reason: str, now: datetime) -> None:
     """Drop pending messages with this content, since they are out of date."""
     await deliveries.withdraw_by_content(tx, HOST_SESSION_ID, encode(payload), reason, now)
+
+
+def _is_card(payload: HostPayload, *, in_card_queue: bool) -> bool:
+    match payload:
+        case CardOut():
+            return True
+        case EditOut(message=number):
+            return deliveries.is_card_number(number)
+        case ChatOut():
+            return in_card_queue
 
 
 def _next_seq(highest: int, *, is_card: bool) -> int:

@@ -108,12 +108,11 @@ def lay_out_buttons(delivery: Delivery, options: Sequence[str], capabilities: Ca
     values = [button_value(delivery.queue.session_id, delivery.out_id, number) for number in range(1, len(options) + 1)]
     labels = [_clean_label(option) or str(number) for number, option in enumerate(options, 1)]
     needs_numbers = any(len(label) > capabilities.button_label for label in labels) or len({*labels}) < len(labels)
-    if needs_numbers:
-        numbered = [f"{number}. {label}" for number, label in enumerate(labels, 1)]
-        labels = [_truncate(label, capabilities.button_label) for label in numbered]
+    numbered = [f"{number}. {label}" for number, label in enumerate(labels, 1)] if needs_numbers else []
+    labels = [_truncate(label, capabilities.button_label) for label in numbered or labels]
     return ButtonLayout(
         buttons=tuple(Button(label=label, value=value) for label, value in zip(labels, values, strict=True)),
-        legend=tuple(numbered) if needs_numbers else (),
+        legend=tuple(numbered),
     )
 
 

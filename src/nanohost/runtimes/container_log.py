@@ -79,16 +79,16 @@ def _read_with_engine(session_dir: Path, engine_id: str, lines: int) -> tuple[st
         container_output,
     )
 
-    for _ in range(REAP_CHECKS):
+    for check in range(REAP_CHECKS):
         # Read the file first: the output of a container that is alive after that cannot be in it.
         saved = _read_log(session_dir, lines)
         phase, output = container_output(engine_id, lines)
-        if phase is not ContainerPhase.EXITED:
+        if phase is ContainerPhase.REMOVED:
             break
+        if phase is not ContainerPhase.EXITED or check == REAP_CHECKS - 1:
+            return (*saved, *_split_lines(output))[-lines:]
         time.sleep(REAP_CHECK_INTERVAL_S)
-    if phase is ContainerPhase.REMOVED:
-        return _read_log(session_dir, lines)
-    return (*saved, *_split_lines(output))[-lines:]
+    return _read_log(session_dir, lines)
 
 
 def _read_log(session_dir: Path, lines: int) -> tuple[str, ...]:

@@ -166,22 +166,25 @@ class Device:
 
     async def _perform(self, op: Send | SendFile | Edit | React) -> str | None:
         chat = _jid(op.chat)
+        if isinstance(op, Edit):
+            edited = await self._client.edit_message(chat, op.message, Content(conversation=op.text))
+            return str(edited.ID)
+        content = await self._content(op)
+        sent = await self._client.send_message(chat, content)
+        self._remember(op.chat, sent.ID, self._me[0] if self._me else "", content)
+        return str(sent.ID)
+
+    async def _content(self, op: Send | SendFile | React) -> Content:
         match op:
             case Send():
-                content = self._text(op.text, op.chat, op.reply_to)
+                return self._text(op.text, op.chat, op.reply_to)
             case SendFile():
-                content = await self._uploaded(op)
-            case Edit():
-                edited = await self._client.edit_message(chat, op.message, Content(conversation=op.text))
-                return str(edited.ID)
+                return await self._uploaded(op)
             case React():
                 author = self._author(op.chat, op.message)
                 if author is None:
                     raise _Refused("that message is too old to react to")
-                content = await self._client.build_reaction(chat, _jid(author), op.message, op.emoji)
-        sent = await self._client.send_message(chat, content)
-        self._remember(op.chat, sent.ID, self._me[0] if self._me else "", content)
-        return str(sent.ID)
+                return await self._client.build_reaction(_jid(op.chat), _jid(author), op.message, op.emoji)
 
     def _text(self, text: str, chat: str, reply_to: str | None) -> Content:
         quote = self._quote(chat, reply_to)
