@@ -11,8 +11,8 @@ from types import ModuleType
 
 import pytest
 
-from nanohost.cli.catalogue import CATALOGUE_PATH as CATALOGUE
-from nanohost.cli.catalogue import render_catalogue
+from nanohost.cli.command_catalogue import CATALOGUE_PATH as CATALOGUE
+from nanohost.cli.command_catalogue import render_catalogue
 from nanohost.commands.registry import commands
 from nanohost.commands.status import SECTIONS
 

@@ -13,11 +13,11 @@ from nanohost.db import destinations, messaging_groups
 from nanohost.errors import SpawnError
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import LeaseId, UnknownSender
 from nanohost.provisioning import ProvisioningService
-from nanohost.runtimes.port import Isolation
+from nanohost.runtimes.runtime_api import Isolation
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_manager
 from tests.support.interleaving import InterleavedMailboxes
 

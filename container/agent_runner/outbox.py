@@ -32,7 +32,6 @@ from agent_runner.reply import Block
 from nanohost_protocol.errors import FileLocked, FileNotReady
 from nanohost_protocol.ids import out_id, task_id
 from nanohost_protocol.layout import SessionLayout
-from nanohost_protocol.moments import parse_future_moment
 from nanohost_protocol.payloads import (
     ChatOut,
     EditOut,
@@ -46,6 +45,7 @@ from nanohost_protocol.payloads import (
 )
 from nanohost_protocol.rows import MessageIn, NewMessageOut, OutKind
 from nanohost_protocol.sequence import MAX_SEQ
+from nanohost_protocol.typed_times import parse_future_moment
 
 TMP_DIR = Path("/tmp")  # noqa: S108 - where agents create files to send
 MAX_TEXT_CHARS = 300_000

@@ -39,11 +39,11 @@ from nanohost.containers.clock_monitor import ClockMonitor
 from nanohost.containers.control_messages import command_answer
 from nanohost.containers.disk_monitor import DiskMonitor
 from nanohost.containers.manager import ContainerManager, ContainerManagerSettings
+from nanohost.containers.overdue_monitor import Watchdog
 from nanohost.containers.pause_service import PauseService
 from nanohost.containers.restart import restart_container
 from nanohost.containers.settings import ContainerSettings, DiskSettings
-from nanohost.containers.stuck import health_limits
-from nanohost.containers.watchdog import Watchdog
+from nanohost.containers.stuck_policy import health_limits
 from nanohost.db import install, model_calls, sessions
 from nanohost.db.database import Store, Transaction
 from nanohost.db.file_monitor import monitor_database
@@ -58,12 +58,12 @@ from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.model_health import ModelProblem
 from nanohost.gateway.model_monitor import ModelMonitor
-from nanohost.gateway.model_usage import is_model_used
+from nanohost.gateway.model_service import DEFAULT_BASE_URL, Upstream
 from nanohost.gateway.prices import cost_usd
 from nanohost.gateway.provider_settings import resolve_provider
+from nanohost.gateway.providers_in_use import is_model_used
 from nanohost.gateway.rate_limit import call_limits_from_settings
 from nanohost.gateway.settings import CallSettings, ModelSettings
-from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
 from nanohost.guard.guard import Guard
 from nanohost.guard.rule_expiry import RuleExpirer
 from nanohost.guard.settings import GuardSettings
@@ -87,11 +87,11 @@ from nanohost.routing.session_resolver import SessionResolver
 from nanohost.routing.settings import AttachmentSettings
 from nanohost.runtimes.choose import choose_runtime
 from nanohost.runtimes.container_log import run_log_truncation
-from nanohost.runtimes.port import Isolation, Runtime
+from nanohost.runtimes.runtime_api import Isolation, Runtime
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
 from nanohost.scheduler.scheduler import Scheduler
 from nanohost.status_report import build_status
-from nanohost.text.catalogue import load_translations
+from nanohost.text.languages import load_translations
 from nanohost.text.translation import _, gettext_noop, installed, translate
 from nanohost.work.fair_share import FairShare
 from nanohost.work.supervisor import Supervisor

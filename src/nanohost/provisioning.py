@@ -19,7 +19,7 @@ from nanohost.db import agent_groups
 from nanohost.db.database import Store
 from nanohost.db.domain_events import RunnerStarting
 from nanohost.delivery.address_book import SessionChats, session_chats, to_destinations
-from nanohost.delivery.projection import DeliveryProjection
+from nanohost.delivery.outcome_writer import DeliveryProjection
 from nanohost.errors import ExtensionError, SpawnError
 from nanohost.extensions.providers import find_provider
 from nanohost.gateway.gateway import Gateway
@@ -28,7 +28,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.settings import OutboxMonitorSettings
 from nanohost.model import AgentGroup, LeaseId, Session, SessionId
 from nanohost.runtimes.choose import check_installed, check_unsandboxed
-from nanohost.runtimes.port import ContainerSpec, Isolation, resource_limits
+from nanohost.runtimes.runtime_api import ContainerSpec, Isolation, resource_limits
 from nanohost.runtimes.settings import DockerSettings, RuntimeSettings
 from nanohost_protocol import crash_points
 from nanohost_protocol.inbound import InboundWriter

@@ -15,7 +15,7 @@ from nanohost.containers.disk_space import DiskResource
 from nanohost.containers.manager import ContainerManager
 from nanohost.gateway.model_health import ModelStatus
 from nanohost.model import SessionId
-from nanohost.runtimes.port import Runtime
+from nanohost.runtimes.runtime_api import Runtime
 from nanohost.work.supervisor import Service, ServiceState
 from nanohost_protocol.times import to_text
 

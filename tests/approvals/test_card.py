@@ -17,7 +17,7 @@ from nanohost.delivery.render import render
 from nanohost.errors import UsageError
 from nanohost.model import ApprovalId
 from nanohost.rendering import Form, split_message
-from nanohost.rendering.form import Limits
+from nanohost.rendering.message_form import Limits
 from nanohost.text import quoting
 from nanohost_protocol.payloads import encode
 from nanohost_protocol.rows import OutKind

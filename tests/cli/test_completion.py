@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.cli.catalogue import read_catalogue
+from nanohost.cli.command_catalogue import read_catalogue
 from nanohost.cli.main import SHELLS, main
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.cli.conftest import Shell

@@ -13,7 +13,7 @@ from nanohost.db import install, sessions
 from nanohost.errors import RuntimeUnavailable, SettingsError
 from nanohost.model import LeaseId, Session, SessionId
 from nanohost.runtimes.choose import reopen_runtime
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState, Runtime
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, DeathListener, Exited, Isolation, RunState, Runtime
 from tests.commands.conftest import Operator
 
 NO_INSTALL = Path("/no/install")

@@ -10,7 +10,7 @@ from pathlib import Path
 from nanohost.config.home import Home
 from nanohost.containers.manager import ContainerManager, ContainerManagerSettings
 from nanohost.containers.settings import DiskSettings
-from nanohost.containers.stuck import HealthLimits
+from nanohost.containers.stuck_policy import HealthLimits
 from nanohost.db import agent_groups, messaging_groups, sessions
 from nanohost.db.database import Store
 from nanohost.db.deliveries import DeliveryQueueKey
@@ -19,7 +19,7 @@ from nanohost.errors import HomeError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.outbox_monitor import OutboxMonitor
 from nanohost.model import LeaseId, Session, SessionId, UnknownSender
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.testing.manual_clock import ManualClock
 from nanohost_protocol.payloads import ChatIn, encode
 from nanohost_protocol.rows import InKind, NewMessageIn, Origin

@@ -11,7 +11,7 @@ from nanohost.containers.adoption import is_outdated, persisted_state
 from nanohost.model import AgentGroupId, LeaseId, Session, SessionId
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
-from nanohost.runtimes.port import Container, ContainerSpec, Limits, Runtime
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, Limits, Runtime
 from nanohost.testing.manual_clock import START
 
 SPEC = ContainerSpec(

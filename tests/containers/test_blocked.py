@@ -15,7 +15,7 @@ from nanohost.containers.pool import MAX_STOPS, WINDOW_S, MailboxStopCounter
 from nanohost.db import holds
 from nanohost.mailbox.backoff import MAX_BACKOFF_S, MAX_LOCKED_S
 from nanohost.model import Session, SessionId
-from nanohost.runtimes.port import Container
+from nanohost.runtimes.runtime_api import Container
 from nanohost_protocol.outbound import OutboundWriter
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, run_manager
 from tests.containers.test_hold_service import (

@@ -13,9 +13,9 @@ from pathlib import Path
 import pytest
 
 from nanohost.containers.disk_space import DiskResource
-from nanohost.containers.health import CHECK_INTERVAL_S
 from nanohost.containers.hold_service import HOLD_NOTICE
 from nanohost.containers.pool import SlotState
+from nanohost.containers.stuck_monitor import CHECK_INTERVAL_S
 from nanohost.db import holds, roles, sessions, users
 from nanohost.model import Role, Session
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
@@ -23,8 +23,8 @@ from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.rows import Origin, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
 from tests.containers.test_manager import beat, claim_due, has_started, open_runner, sweeping
+from tests.containers.test_overdue_monitor import DEADLINE_S, delivered, late_messages_found, watchdog
 from tests.containers.test_rest import SlowToStartRuntime
-from tests.containers.test_watchdog import DEADLINE_S, delivered, late_messages_found, watchdog
 from tests.support.invariants import wait_until
 
 MIB = 1024**2

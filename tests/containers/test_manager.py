@@ -14,14 +14,14 @@ import pytest
 
 from nanohost.containers.ack_processor import SessionState
 from nanohost.containers.adoption import AdoptionScan, scan_containers
-from nanohost.containers.health import CHECK_INTERVAL_S
 from nanohost.containers.manager import ContainerManager
+from nanohost.containers.stuck_monitor import CHECK_INTERVAL_S
 from nanohost.db import roles, sessions, users
 from nanohost.db.database import Queries, Store
 from nanohost.db.domain_events import SessionHasWork
 from nanohost.errors import StoreError
 from nanohost.model import LeaseId, Role, Session, SessionId
-from nanohost.runtimes.port import Container, Running, RunState, Runtime
+from nanohost.runtimes.runtime_api import Container, Running, RunState, Runtime
 from nanohost.testing.fake_runtime import FailingRuntime
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd

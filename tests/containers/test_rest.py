@@ -10,10 +10,10 @@ import pytest
 
 from nanohost.containers.pool import STOP_GRACE_S, SlotState
 from nanohost.db import paused
-from nanohost.runtimes.port import Container, ContainerSpec
+from nanohost.runtimes.runtime_api import Container, ContainerSpec
 from tests.containers.harness import FakeRuntime, run_manager
 from tests.containers.test_manager import has_started, sweeping
-from tests.containers.test_watchdog import DEADLINE_S, late_messages_found, sent_notices, watchdog
+from tests.containers.test_overdue_monitor import DEADLINE_S, late_messages_found, sent_notices, watchdog
 from tests.support.invariants import wait_until
 
 

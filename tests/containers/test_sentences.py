@@ -14,8 +14,8 @@ from nanohost.containers.notices import (
     start_failure_notice,
     with_operator_hint,
 )
+from nanohost.containers.overdue_monitor import PENDING_NOTICE
 from nanohost.containers.retry_policy import REPEATED_CRASH_NOTICE
-from nanohost.containers.watchdog import PENDING_NOTICE
 from nanohost.errors import HomeError, NanohostError, RuntimeUnavailable, SpawnError
 from nanohost_protocol.rows import ErrorClass, Origin
 from tests.support.session_values import SESSION

@@ -13,7 +13,7 @@ from nanohost.db.database import Store
 from nanohost.db.events import ChatKey
 from nanohost.delivery.address_book import update_destinations
 from nanohost.delivery.collector import Collector
-from nanohost.delivery.projection import DeliveryProjection
+from nanohost.delivery.outcome_writer import DeliveryProjection
 from nanohost.model import LeaseId, MessagingGroupId, Session, UnknownSender
 from nanohost_protocol.outbound import OutboundWriter
 from nanohost_protocol.payloads import ChatOut, encode

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TypedDict, Unpack
 
 from nanohost.clock import Clock
-from nanohost.runtimes.port import Container, Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.runtimes.runtime_api import Container, Runtime
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.fake_runtime import FailingRuntime
 from tests.support.fast_clock import AcceleratedClock

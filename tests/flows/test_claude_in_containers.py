@@ -21,7 +21,7 @@ from nanohost.gateway.model_call import TOO_LARGE_ERROR
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
-from nanohost.runtimes.port import Runtime
+from nanohost.runtimes.runtime_api import Runtime
 from nanohost.testing.full_channel import FullFeatureChannel
 from tests.support.container_engines import docker_engine, podman_engine, podman_image
 from tests.support.flow import RunningHost, install_id_for, run_host

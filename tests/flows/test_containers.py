@@ -11,7 +11,7 @@ import pytest
 from nanohost.config.home import HomeLocked
 from nanohost.containers.disk_space import read_disk_space
 from nanohost.mailbox import queries
-from nanohost.runtimes.port import Container
+from nanohost.runtimes.runtime_api import Container
 from tests.flows.host_fixture import HostTestEnv
 from tests.support.fast_clock import AcceleratedClock
 from tests.support.flow import RunningHost

@@ -22,8 +22,8 @@ from nanohost.db import agent_groups, sessions
 from nanohost.db.database import Store
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.prices import PRICED_HOST
-from nanohost.gateway.upstream import Upstream
 from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.rows import AckStatus
 from tests.runner.host_side import WAIT_TIMEOUT_S, SessionHost, run_runner, wait_until

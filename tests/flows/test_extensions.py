@@ -18,7 +18,7 @@ from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
-from nanohost.runtimes.port import Runtime
+from nanohost.runtimes.runtime_api import Runtime
 from nanohost.testing.fake_channel import FakeChannel
 from tests.flows.host_fixture import HostTestEnv
 from tests.flows.test_held_requests import DM, hosted, press, wait_for_message

@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from nanohost.containers.watchdog import PENDING_NOTICE
+from nanohost.containers.overdue_monitor import PENDING_NOTICE
 from nanohost.mailbox import queries
 from nanohost.testing.time_limits import scaled_timeout
 from tests.flows.host_fixture import HostTestEnv

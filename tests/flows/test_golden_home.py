@@ -27,11 +27,11 @@ from nanohost.db import (
     destinations,
     dropped,
     holds,
-    late_messages,
     messages,
     messaging_groups,
     model_calls,
     moved_chats,
+    overdue_messages,
     paused,
     questions,
     roles,
@@ -185,7 +185,7 @@ async def test_decisions_recorded_by_an_earlier_build_are_read(store: Store) -> 
     assert waits is not None
     assert waits.error_class is ErrorClass.RATE_LIMITED
     assert len(await uncounted_attempts.list_for_session(store, main.id)) == 1
-    assert {one.platform_id for one in (await late_messages.list_known(store)).values()} == {"large"}
+    assert {one.platform_id for one in (await overdue_messages.list_known(store)).values()} == {"large"}
     kept = await audit.latest(store.reports, limit=MANY)
     assert {"roles.create", "tasks.create", "approval.approved", "sessions.hold"} <= {one.action for one in kept}
 

@@ -12,7 +12,7 @@ from nanohost.channel_api import Sender
 from nanohost.db import dropped, events, roles, users, wirings
 from nanohost.model import EngageMode, IgnoredMessagePolicy, Role, SenderScope, UnknownSender
 from nanohost.routing.engagement import BOT_LOOP, MAX_BOT_MESSAGES
-from nanohost.routing.unknown_senders import NO_APPROVER_YET
+from nanohost.routing.unknown_sender_policy import NO_APPROVER_YET
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.rows import Origin
 from tests.flows.host_fixture import HostTestEnv

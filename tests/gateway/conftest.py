@@ -13,7 +13,7 @@ import pytest
 from nanohost.clock import Clock, SystemClock
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.model import SessionId
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.support.messages_api import StubMessagesApi

@@ -12,9 +12,9 @@ from structlog.testing import capture_logs
 
 from nanohost.gateway.call_recorder import BATCH_SIZE, MAX_QUEUED, CallRecorder
 from nanohost.gateway.model_call import CallOutcome, ModelCall, Usage
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.rate_limit import COOLDOWN_S, CallBudget, call_limits_from_settings
 from nanohost.gateway.settings import CallSettings
-from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from nanohost.testing.manual_clock import START, ManualClock
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout

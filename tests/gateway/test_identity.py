@@ -14,7 +14,7 @@ from nanohost.errors import HomeError
 from nanohost.gateway.endpoint import MAX_CONNECTIONS
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.model import SessionId
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.conftest import KEY, MESSAGES, CallLedger, GatewayTestHost, make_request_body

@@ -12,7 +12,7 @@ from aiohttp import web
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_health import ModelProblem, ModelProblemKind
 from nanohost.gateway.model_monitor import RETRY_INTERVAL_S, ModelMonitor
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.test_probe import answering

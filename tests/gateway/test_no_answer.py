@@ -14,7 +14,7 @@ from nanohost.errors import SettingsError
 from nanohost.gateway.api_error import MAX_BODY_BYTES
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from tests.gateway.conftest import KEY, MESSAGES, CallLedger, GatewayTestHost, make_request_body
 from tests.support.messages_api import StubMessagesApi
 

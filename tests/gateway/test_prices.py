@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 
 from nanohost.gateway.model_call import Usage
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.prices import PRICED_HOST, PRICES, cost_usd
-from nanohost.gateway.upstream import Upstream
-from nanohost.gateway.usage import StreamReader
+from nanohost.gateway.usage_reader import StreamReader
 
 M = 1_000_000
 

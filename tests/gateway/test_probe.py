@@ -21,7 +21,7 @@ from nanohost.gateway.model_health import (
     unreachable_problem,
     wrong_address_problem,
 )
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.conftest import KEY, MESSAGES, GatewayTestHost, make_request_body

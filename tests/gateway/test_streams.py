@@ -11,7 +11,7 @@ import pytest
 
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import CallOutcome, Usage
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.model import SessionId
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from tests.gateway.conftest import MESSAGES, CallLedger, GatewayTestHost, make_request_body

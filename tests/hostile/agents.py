@@ -15,8 +15,8 @@ from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image
-from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.runtimes.runtime_api import Runtime
 from nanohost.testing.time_limits import scaled_timeout
 from tests.hostile import program
 from tests.support.flow import RunningHost, install_id_for, run_host, scripted_settings

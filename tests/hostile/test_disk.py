@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.containers import health
+from nanohost.containers import stuck_monitor
 from nanohost.db import roles, users
 from nanohost.model import Role
 from nanohost_protocol.rows import Origin
@@ -35,7 +35,7 @@ def _engine(request: pytest.FixtureRequest) -> None:
 @pytest.fixture(autouse=True)
 def _frequent_looks(monkeypatch: pytest.MonkeyPatch) -> None:
     """Check every second and not every ten: many tests wait for several checks."""
-    monkeypatch.setattr(health, "CHECK_INTERVAL_S", 1.0)
+    monkeypatch.setattr(stuck_monitor, "CHECK_INTERVAL_S", 1.0)
 
 
 @pytest.mark.parametrize("kind", RUNTIMES)

@@ -20,8 +20,8 @@ from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from tests.routing.test_router import CHAT, NOON, World, crash
 from tests.routing.test_router import world as world
-from tests.routing.test_unknown_senders import approvals, held_texts, host_messages
-from tests.routing.test_unknown_senders import owned as owned
+from tests.routing.test_unknown_sender_policy import approvals, held_texts, host_messages
+from tests.routing.test_unknown_sender_policy import owned as owned
 
 pytestmark = pytest.mark.behaviour("RT-14")
 

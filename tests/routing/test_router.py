@@ -58,7 +58,7 @@ from nanohost.routing.route_resolver import RoutedEntry
 from nanohost.routing.route_writer import RouteWriter
 from nanohost.routing.router import BATCH_SIZE, MAX_ATTEMPTS, EventHandler, Router
 from nanohost.routing.session_resolver import SessionResolver
-from nanohost.routing.unknown_senders import CHAT_UNKNOWN, CHAT_UNWIRED
+from nanohost.routing.unknown_sender_policy import CHAT_UNKNOWN, CHAT_UNWIRED
 from nanohost.testing.manual_clock import ManualClock
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost.verify.ledger import EVENTS_WITHOUT_ROUTE

@@ -14,8 +14,8 @@ import pytest
 from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.cgroup import ControlGroups, limit_files
-from nanohost.runtimes.port import Limits
 from nanohost.runtimes.procfs import find_processes
+from nanohost.runtimes.runtime_api import Limits
 from nanohost.runtimes.sandbox import system_arguments
 from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout

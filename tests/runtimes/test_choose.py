@@ -14,8 +14,8 @@ from structlog.testing import capture_logs
 from nanohost.errors import RuntimeUnavailable, SettingsError, SpawnError
 from nanohost.extensions.providers import ProviderFile, find_provider
 from nanohost.runtimes.choose import check_installed, check_unsandboxed, choose_runtime, first_available
-from nanohost.runtimes.port import Isolation, Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.runtimes.runtime_api import Isolation, Runtime
 
 NO_INSTALL = Path("/no/install")
 

@@ -10,8 +10,8 @@ import pytest
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
-from nanohost.runtimes.port import Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.runtimes.runtime_api import Runtime
 from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeHarness, RuntimeSuite
 from tests.support.requirements import skip_or_fail
 

@@ -15,7 +15,7 @@ from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_containers import create_arguments
-from nanohost.runtimes.port import Container, ContainerSpec, Exited, Limits, Running
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, Exited, Limits, Running
 from nanohost.testing.runtime_suite import STUB_COMMAND, RuntimeTestEnv, read_report
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.layout import SessionLayout

@@ -10,7 +10,7 @@ import pytest
 from docker import APIClient
 
 from nanohost.runtimes.container_log import ContainerOutput, read_output
-from nanohost.runtimes.port import Container, ContainerSpec
+from nanohost.runtimes.runtime_api import Container, ContainerSpec
 from nanohost.runtimes.session_folders import container_log_path
 from nanohost.testing.runtime_suite import RuntimeTestEnv, read_report
 from tests.runtimes.test_conformance import DockerBench

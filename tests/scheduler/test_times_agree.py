@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from nanohost.scheduler.schedule import next_time
-from nanohost_protocol.moments import parse_future_moment, parse_moment
+from nanohost_protocol.typed_times import parse_future_moment, parse_moment
 
 ZONES = ("Europe/Berlin", "America/New_York", "Australia/Lord_Howe")
 """The last one's clocks change by half an hour."""

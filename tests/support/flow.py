@@ -18,8 +18,8 @@ from nanohost.config.home import Home, lock_home
 from nanohost.config.settings import Settings, make_settings
 from nanohost.db import agent_groups, messaging_groups, sessions, wirings
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
-from nanohost.runtimes.port import Container, Runtime
 from nanohost.runtimes.process import ProcessRuntime
+from nanohost.runtimes.runtime_api import Container, Runtime
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.time_limits import scaled_timeout
 from nanohost_protocol.layout import SessionLayout

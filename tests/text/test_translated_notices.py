@@ -12,19 +12,19 @@ from nanohost.containers.disk_usage import WatchedFolder, size_warning
 from nanohost.containers.hold_service import held_text, hold_notice
 from nanohost.containers.model_backoff import backoff_notice, failed_notice
 from nanohost.containers.notices import start_failure_notice, with_operator_hint
+from nanohost.containers.overdue_monitor import PENDING_NOTICE, QUARANTINED_NOTICE, UNDELIVERED_NOTICE
 from nanohost.containers.retry_policy import REPEATED_CRASH_NOTICE, UNKNOWN_ERROR_NOTICE
-from nanohost.containers.stuck import DISK, Stuck
-from nanohost.containers.watchdog import PENDING_NOTICE, QUARANTINED_NOTICE, UNDELIVERED_NOTICE
+from nanohost.containers.stuck_policy import DISK, Stuck
 from nanohost.db.holds import Hold
 from nanohost.db.rules import Rule, RuleEffect
 from nanohost.db.turn_failures import TurnFailures
 from nanohost.delivery.files import describe_file
 from nanohost.gateway.model_health import missing_key_problem, unreachable_problem
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.guard.rule_expiry import expiry_text
 from nanohost.model import AgentGroupId, Session, SessionId
 from nanohost.runtimes.docker_engine import engine_errors
-from nanohost.text.catalogue import load_translations
+from nanohost.text.languages import load_translations
 from nanohost.text.phrases import format_datetime, join_names
 from nanohost.text.translation import installed, translate
 from nanohost_protocol.layout import SessionLayout

@@ -21,9 +21,9 @@ from agent_runner.commands import reply_without_model
 from agent_runner.outbox import Outbox
 from agent_runner.prompt import DecodedMessage, Prompt
 from agent_runner.providers import Answer, Finished, Provider, ProviderContext, TurnEvent
-from nanohost_protocol.moments import parse_duration_s
 from nanohost_protocol.payloads import ChatIn, SystemIn, TaskIn, TaskOut
 from nanohost_protocol.rows import Usage
+from nanohost_protocol.typed_times import parse_duration_s
 
 HELP = """Hello! I am the demo: no model behind me, and no key needed. Try
 - any text, and I say it back

@@ -13,7 +13,7 @@ from nanohost.errors import UsageError
 from nanohost.scheduler import task_operations
 from nanohost.text.translation import gettext_noop
 from nanohost_protocol.actions import ActionName
-from nanohost_protocol.moments import is_relative
+from nanohost_protocol.typed_times import is_relative
 
 
 class RepeatMessage(Arguments):

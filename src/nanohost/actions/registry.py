@@ -21,7 +21,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from nanohost.db.database import Queries, Transaction
 from nanohost.errors import ExtensionError, UsageError
-from nanohost.extensions.host_files import load_extensions
+from nanohost.extensions.host_loader import load_extensions
 from nanohost.guard.guard import Permission
 from nanohost.model import AgentGroup, SessionId
 from nanohost.text.translation import _

@@ -16,7 +16,7 @@ from nanohost.scheduler.schedule import next_time, validate_timezone
 from nanohost.text.translation import gettext_noop
 from nanohost_protocol.actions import ActionName
 from nanohost_protocol.ids import task_id
-from nanohost_protocol.moments import is_relative, parse_future_moment
+from nanohost_protocol.typed_times import is_relative, parse_future_moment
 
 AGENT_ACTOR = "agent"
 

@@ -23,8 +23,8 @@ from typing import cast
 from nanohost.channel_api import API_VERSION, Channel, ChannelContext
 from nanohost.channels.header import ChannelHeader, ChannelSetting, parse_header, read_source
 from nanohost.errors import ChannelLoadError, UsageError
-from nanohost.extensions.files import import_file, install_hint, list_python_files, missing_requirements
 from nanohost.extensions.header import api_mismatch
+from nanohost.extensions.loader import import_file, install_hint, list_python_files, missing_requirements
 from nanohost.text.phrases import suggest_name
 
 MAX_CACHED_FILES = 64

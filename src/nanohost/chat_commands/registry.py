@@ -19,8 +19,8 @@ from nanohost.chat_commands.agent_commands import AGENT_COMMANDS
 from nanohost.chat_commands.command import ChatCommand
 from nanohost.chat_commands.host_command import HostCommand
 from nanohost.errors import ExtensionError
-from nanohost.extensions.files import list_python_files
-from nanohost.extensions.host_files import load_extensions
+from nanohost.extensions.host_loader import load_extensions
+from nanohost.extensions.loader import list_python_files
 
 HELPER_MODULES = {
     "agent_commands",

@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Collection
 
-from nanohost.cli.catalogue import group_by_noun, read_catalogue
+from nanohost.cli.command_catalogue import group_by_noun, read_catalogue
 from nanohost.cli.wrapping import print_wrapped
 from nanohost.config.install_root import CONTROL_SOCKET
 from nanohost.errors import UsageError
@@ -17,7 +17,7 @@ from nanohost.text.terminal_safe import replace_control_chars
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:  # typing itself is a fifth of the start
-    from nanohost.cli.catalogue import Argument, Entry
+    from nanohost.cli.command_catalogue import Argument, Entry
 
     Subcommands = argparse._SubParsersAction[argparse.ArgumentParser]
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 
 import shtab
 
-from nanohost.cli.catalogue import read_catalogue
+from nanohost.cli.command_catalogue import read_catalogue
 
 BASH_COLON_WORDS = """
 # bash parts words at colons, which are in every user's id; the program takes such a word as one.

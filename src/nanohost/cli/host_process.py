@@ -21,7 +21,7 @@ from nanohost.logs import scrubber, supports_colours
 from nanohost.maintenance.exposed_files import find_exposed_files
 from nanohost.maintenance.unused_files import find_unused_files
 from nanohost.runtimes.choose import UNSANDBOXED_WARNING
-from nanohost.runtimes.port import Isolation
+from nanohost.runtimes.runtime_api import Isolation
 
 COMMAND_TIMEOUT_S = 5.0
 """Seconds that a command without a host may hold the home's lock before a start gives up."""

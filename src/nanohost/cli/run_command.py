@@ -103,7 +103,7 @@ async def execute(command: Command, arguments: Mapping[str, object], home: Home)
 async def _execute_locally(command: Command, arguments: Mapping[str, object], home: Home) -> Any:
     from nanohost.config.language_settings import LanguageSettings
     from nanohost.db.open import open_home_store
-    from nanohost.text.catalogue import load_translations
+    from nanohost.text.languages import load_translations
     from nanohost.text.translation import installed
 
     if not command.can_create_install:

@@ -155,7 +155,7 @@ async def _check_model(base_url: str | None, key: str | None, *, is_saving: bool
     # Imported only here: an HTTP client is slow to load for a command that does not use it.
     from nanohost.clock import SystemClock
     from nanohost.gateway.gateway import Gateway
-    from nanohost.gateway.upstream import DEFAULT_BASE_URL, Upstream
+    from nanohost.gateway.model_service import DEFAULT_BASE_URL, Upstream
 
     async def record(_: Sequence[object]) -> None:
         """Records nothing, because no model is called."""

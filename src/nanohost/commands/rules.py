@@ -21,7 +21,7 @@ from nanohost.db.rules import Rule, RuleEffect
 from nanohost.errors import UsageError
 from nanohost.text.phrases import suggest_name
 from nanohost_protocol.actions import ActionName
-from nanohost_protocol.moments import parse_moment, past_moment_error
+from nanohost_protocol.typed_times import parse_moment, past_moment_error
 
 CHAT_PATTERN = re.compile(r"[^:]+:[^:]+:.+")
 """TYPE:INSTANCE:CHAT; a platform's own id may have colons."""

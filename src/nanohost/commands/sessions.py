@@ -21,7 +21,7 @@ from nanohost.extensions.runtimes import runtime_names
 from nanohost.mailbox.session_dirs import session_layout
 from nanohost.model import Session, SessionId
 from nanohost.runtimes.choose import reopen_runtime
-from nanohost.runtimes.port import Container, Runtime
+from nanohost.runtimes.runtime_api import Container, Runtime
 
 RuntimeFactory = Callable[[str, str], Runtime]
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 
 from nanohost.commands.context import CommandContext
 from nanohost.errors import UsageError
-from nanohost_protocol.moments import parse_duration_s, parse_moment
+from nanohost_protocol.typed_times import parse_duration_s, parse_moment
 
 SINCE_HELP = "only from then on: 2026-03-01T09:00, or 3h for the last three hours"
 """The help of the argument."""

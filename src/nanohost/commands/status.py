@@ -29,8 +29,8 @@ from nanohost.db.database import ReportReader
 from nanohost.db.events import ChatKey
 from nanohost.db.paused import PauseState
 from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR
-from nanohost.gateway.model_usage import is_model_used, providers_in_use
 from nanohost.gateway.provider_settings import DEMO
+from nanohost.gateway.providers_in_use import is_model_used, providers_in_use
 from nanohost.maintenance.exposed_files import find_exposed_files
 from nanohost.maintenance.unused_files import find_unused_files
 from nanohost.model import SessionId

@@ -32,8 +32,8 @@ from nanohost.scheduler import task_operations
 from nanohost.scheduler.schedule import validate_timezone
 from nanohost.scheduler.task_messages import display_name
 from nanohost_protocol.ids import random_id
-from nanohost_protocol.moments import is_relative, parse_future_moment
 from nanohost_protocol.rows import Usage
+from nanohost_protocol.typed_times import is_relative, parse_future_moment
 
 ABOUT = "what agents do at a time, once or again and again"
 OPERATOR = "operator"

@@ -15,7 +15,7 @@ import structlog
 
 from nanohost.clock import Clock
 from nanohost.containers import turn_usage
-from nanohost.containers.apply_acks import AppliedAcks, apply_decisions, next_due, notified_chats, stable_due
+from nanohost.containers.ack_writer import AppliedAcks, apply_decisions, next_due, notified_chats, stable_due
 from nanohost.containers.model_backoff import exceeds_max_backoff, reset_failures, update_failures
 from nanohost.containers.notices import Notice, notice_delivery
 from nanohost.containers.retry_policy import CloseMessage, RetryDecision, RetryMessage, decide, decide_lost_claim

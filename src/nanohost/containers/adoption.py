@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from nanohost.db import sessions
 from nanohost.db.database import Queries
 from nanohost.model import Session
-from nanohost.runtimes.port import Container, ContainerSpec, Runtime
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, Runtime
 from nanohost_protocol import crash_points
 
 SPEC_DIGEST_KEY = "started_with"

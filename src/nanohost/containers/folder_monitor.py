@@ -16,7 +16,7 @@ from nanohost.clock import Clock
 from nanohost.containers.disk_monitor import FolderGrowth
 from nanohost.containers.disk_space import has_ample_space
 from nanohost.containers.disk_usage import FolderOverLimit, FolderUncountable, Footprint, WatchedFolder
-from nanohost.containers.stuck import HealthLimits
+from nanohost.containers.stuck_policy import HealthLimits
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session
 from nanohost.text.translation import lazy_gettext

@@ -14,7 +14,7 @@ from nanohost.access.notify import notify_owners
 from nanohost.clock import Clock
 from nanohost.containers.disk_usage import WatchedFolder, size_warning
 from nanohost.containers.notices import Notice, notice_delivery
-from nanohost.containers.stuck import DISK, Stuck
+from nanohost.containers.stuck_policy import DISK, Stuck
 from nanohost.db import deliveries, holds, sessions
 from nanohost.db.database import Store
 from nanohost.db.holds import HOST_ACTOR, Hold

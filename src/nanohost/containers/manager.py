@@ -28,7 +28,6 @@ from nanohost.containers.adoption import is_outdated, scan_containers
 from nanohost.containers.control_messages import CONTROL_TIMEOUT_S, UNRESPONSIVE_GRACE_S, ControlMessages
 from nanohost.containers.disk_monitor import FolderGrowth
 from nanohost.containers.disk_usage import FolderUncountable, WatchedFolder
-from nanohost.containers.health import HealthMonitor
 from nanohost.containers.hold_service import HoldService, SessionHeld
 from nanohost.containers.notices import CRASH_NOTICE, start_failure_notice
 from nanohost.containers.pool import (
@@ -43,7 +42,8 @@ from nanohost.containers.pool import (
 )
 from nanohost.containers.reaper import Reaper
 from nanohost.containers.starter import SessionServices, Starter
-from nanohost.containers.stuck import DISK, MAILBOX, HealthLimits, Stuck
+from nanohost.containers.stuck_monitor import HealthMonitor
+from nanohost.containers.stuck_policy import DISK, MAILBOX, HealthLimits, Stuck
 from nanohost.db import holds, sessions
 from nanohost.db.database import Store
 from nanohost.db.domain_events import (
@@ -60,7 +60,7 @@ from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.outbox_monitor import OutboxMonitor
 from nanohost.mailbox.outbox_reader import OutboxReader
 from nanohost.model import LeaseId, Session, SessionId
-from nanohost.runtimes.port import Container, Exited, Runtime
+from nanohost.runtimes.runtime_api import Container, Exited, Runtime
 from nanohost.work.event_bus import Subscription
 from nanohost.work.keyed_workers import KeyedWorkers
 from nanohost_protocol.crash_points import crash_point

@@ -11,9 +11,9 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from nanohost.containers.retry_policy import backoff
-from nanohost.containers.stuck import Stuck
+from nanohost.containers.stuck_policy import Stuck
 from nanohost.model import LeaseId, SessionId
-from nanohost.runtimes.port import Container
+from nanohost.runtimes.runtime_api import Container
 from nanohost.text.translation import lazy_gettext
 
 STOP_GRACE_S = 8.0

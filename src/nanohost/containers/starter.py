@@ -19,7 +19,7 @@ from nanohost.db.database import Store
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.mailbox.outbox_monitor import OutboxMonitor
 from nanohost.model import LeaseId, Session, SessionId
-from nanohost.runtimes.port import Container, ContainerSpec, Runtime
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, Runtime
 from nanohost_protocol.crash_points import crash_point
 
 _log = structlog.get_logger()

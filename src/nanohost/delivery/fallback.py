@@ -21,7 +21,7 @@ from nanohost.db.cards import button_value
 from nanohost.db.deliveries import Delivery, DeliveryPart
 from nanohost.delivery.host_header import escape_host_header
 from nanohost.rendering import MessagePart
-from nanohost.rendering.form import text_length
+from nanohost.rendering.message_form import text_length
 from nanohost_protocol.payloads import (
     CardOut,
     EditOut,

@@ -19,7 +19,7 @@ from nanohost.db.database import Store
 from nanohost.db.deliveries import Delivery
 from nanohost.db.domain_events import DeliveryFailedLater
 from nanohost.db.late_failures import LateFailure
-from nanohost.delivery.projection import DeliveryProjection
+from nanohost.delivery.outcome_writer import DeliveryProjection
 from nanohost.errors import NanohostError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import HOST_SESSION_ID, SessionId

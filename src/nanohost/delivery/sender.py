@@ -50,7 +50,7 @@ from nanohost.delivery.outcome import (
     sent_outcome,
     unknown_outcome,
 )
-from nanohost.delivery.projection import MAX_PROJECTED, DeliveryProjection
+from nanohost.delivery.outcome_writer import MAX_PROJECTED, DeliveryProjection
 from nanohost.delivery.rate_limiter import RateLimiter
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import SessionId

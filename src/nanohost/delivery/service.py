@@ -22,7 +22,7 @@ from nanohost.db.domain_events import (
 from nanohost.delivery.budget import RateLimits
 from nanohost.delivery.collector import Collector
 from nanohost.delivery.late_failures import LateFailureHandler
-from nanohost.delivery.projection import DeliveryProjection
+from nanohost.delivery.outcome_writer import DeliveryProjection
 from nanohost.delivery.sender import ChannelRegistry, Sender, send_timeout_s
 from nanohost.delivery.typing_indicator import TypingIndicator
 from nanohost.mailbox.mailboxes import Mailboxes

@@ -18,10 +18,10 @@ from nanohost.delivery.agent_requests import build_request, is_request
 from nanohost.delivery.render import content_problem
 from nanohost.model import SessionId
 from nanohost_protocol.errors import PayloadError
-from nanohost_protocol.moments import PAST_TOLERANCE, past_moment_error
 from nanohost_protocol.outbound import MalformedRow
 from nanohost_protocol.payloads import EditOut, ReactionOut, decode_out
 from nanohost_protocol.rows import ChatId, MessageOut, Origin, OutKind
+from nanohost_protocol.typed_times import PAST_TOLERANCE, past_moment_error
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

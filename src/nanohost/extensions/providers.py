@@ -15,8 +15,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extensions.files import find_extension_file, list_extension_files, missing_requirements
 from nanohost.extensions.header import HeaderSpec, Script, api_mismatch, common_key_hints
+from nanohost.extensions.loader import find_extension_file, list_extension_files, missing_requirements
 from nanohost_protocol.layout import PROVIDERS
 
 API_VERSION = 1

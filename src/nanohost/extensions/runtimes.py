@@ -15,11 +15,11 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extensions.files import find_extension_file, install_hint, list_extension_files, missing_requirements
 from nanohost.extensions.header import OPENING, HeaderSpec, Script, api_mismatch, common_key_hints
+from nanohost.extensions.loader import find_extension_file, install_hint, list_extension_files, missing_requirements
 
 API_VERSION = 1
-"""The version of the API of nanohost.runtimes.port, as in a header."""
+"""The version of the API of nanohost.runtimes.runtime_api, as in a header."""
 RUNTIMES_DIR_NAME = "runtimes"
 SHIPPED_DIR = Path(__file__).parent.parent / RUNTIMES_DIR_NAME
 

@@ -10,8 +10,8 @@ from collections.abc import Mapping
 
 from aiohttp import web
 
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.request_policy import NO_RETRY_HEADERS
-from nanohost.gateway.upstream import Upstream
 
 MAX_BODY_BYTES = 32 * 1024 * 1024
 """The Messages API's own limit for one request."""

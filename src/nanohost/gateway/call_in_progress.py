@@ -6,7 +6,7 @@ import re
 from datetime import datetime
 
 from nanohost.gateway.model_call import CallOutcome, ModelCall
-from nanohost.gateway.usage import DocumentReader, UsageReader, reader_for
+from nanohost.gateway.usage_reader import DocumentReader, UsageReader, reader_for
 from nanohost.model import SessionId
 
 _MAX_HEAD_BYTES = 4096

@@ -19,9 +19,9 @@ from nanohost.gateway.call_in_progress import CallInProgress
 from nanohost.gateway.call_recorder import CallRecorder
 from nanohost.gateway.model_call import NO_KEY_ERROR, TOO_LARGE_ERROR, CallOutcome
 from nanohost.gateway.model_health import ModelHealth, unreachable_problem
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.rate_limit import CallLimiter
 from nanohost.gateway.request_policy import GatewayDecision, decide, request_headers, response_headers
-from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 
 UPSTREAM_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=10.0, sock_read=300.0)

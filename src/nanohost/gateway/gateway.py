@@ -25,10 +25,10 @@ from nanohost.gateway.call_recorder import CallRecorder, RecordCalls
 from nanohost.gateway.endpoint import SessionEndpoint
 from nanohost.gateway.forward import Forwarder
 from nanohost.gateway.model_health import InconclusiveCheck, ModelHealth, ModelProblem
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.probe import probe
 from nanohost.gateway.rate_limit import CallLimiter, CallRateLimits, OnThrottled, call_limits_from_settings
 from nanohost.gateway.settings import CallSettings
-from nanohost.gateway.upstream import Upstream
 from nanohost.model import SessionId
 from nanohost.net.proxies import InvalidProxyError, aiohttp_options, proxy_for
 

@@ -13,7 +13,7 @@ from enum import StrEnum
 import structlog
 
 from nanohost.clock import Clock
-from nanohost.gateway.upstream import Upstream
+from nanohost.gateway.model_service import Upstream
 from nanohost.net.proxies import proxy_name
 from nanohost.text.translation import lazy_gettext
 

@@ -22,8 +22,8 @@ from nanohost.gateway.model_health import (
     unreachable_problem,
     wrong_address_problem,
 )
+from nanohost.gateway.model_service import Upstream
 from nanohost.gateway.request_policy import request_headers
-from nanohost.gateway.upstream import Upstream
 
 MODELS_TARGET, MESSAGES_TARGET = "/v1/models?limit=1", "/v1/messages"
 API_VERSION = "2023-06-01"

@@ -5,7 +5,7 @@ written in the platform's form (`dialects`). Because splitting comes before writ
 two. Pure.
 """
 
-from nanohost.rendering.form import Form, Limits, MessagePart, Unit
+from nanohost.rendering.message_form import Form, Limits, MessagePart, Unit
 from nanohost.rendering.splitting import split_message
 
 __all__ = ["Form", "Limits", "MessagePart", "Unit", "split_message"]

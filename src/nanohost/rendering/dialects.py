@@ -10,7 +10,7 @@ from dataclasses import replace
 from nanohost.rendering.blocks import ZERO_WIDTH_SPACE, Block, BlockKind, Run, Style
 from nanohost.rendering.characters import can_take_space, is_punctuation, is_strict_punctuation
 from nanohost.rendering.dialect import Dialect, fenced_code, strip_tags
-from nanohost.rendering.form import Form
+from nanohost.rendering.message_form import Form
 from nanohost.rendering.parsing import plain_text
 
 _URL_ESCAPES = str.maketrans({"(": "%28", ")": "%29", "<": "%3C", ">": "%3E", "|": "%7C", "\\": "%5C", " ": "%20"})

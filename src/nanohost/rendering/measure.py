@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from nanohost.rendering.blocks import ZERO_WIDTH_SPACE, Block, Run
 from nanohost.rendering.dialect import Dialect
 from nanohost.rendering.dialects import PLAIN
-from nanohost.rendering.form import Limits, text_length
+from nanohost.rendering.message_form import Limits, text_length
 
 NO_LIMIT = 2**31
 """More entities than any text has."""

@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import pairwise
 
 from nanohost.rendering.blocks import ZERO_WIDTH_SPACE, Block, Run
-from nanohost.rendering.form import Form
+from nanohost.rendering.message_form import Form
 
 _MENTIONING_FORMS = frozenset({Form.DISCORD, Form.SLACK, Form.SLACK_MARKDOWN})
 _MENTION = re.compile(r"@(?=everyone|here|channel)|<(?=[@#!&])", re.IGNORECASE)

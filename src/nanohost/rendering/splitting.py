@@ -10,9 +10,9 @@ from dataclasses import replace
 
 from nanohost.rendering.blocks import Block, BlockKind, Run, Style, code_block
 from nanohost.rendering.dialects import DIALECTS, PLAIN
-from nanohost.rendering.form import Form, Limits, MessagePart, text_length
 from nanohost.rendering.measure import Measure, Size
 from nanohost.rendering.mentions import escape_mentions
+from nanohost.rendering.message_form import Form, Limits, MessagePart, text_length
 from nanohost.rendering.parsing import parse, plain_text
 
 

@@ -31,7 +31,7 @@ from nanohost.routing.inbound_message import build_message
 from nanohost.routing.pause_notice import notify_paused
 from nanohost.routing.route_resolver import RoutedEntry, RouteResolver
 from nanohost.routing.routing_batch import RoutingBatch, count_dropped, record_contacts, record_routes
-from nanohost.routing.unknown_senders import UnknownSenderPolicy
+from nanohost.routing.unknown_sender_policy import UnknownSenderPolicy
 from nanohost_protocol.crash_points import crash_point
 
 _log = structlog.get_logger()

@@ -12,7 +12,7 @@ from nanohost.db.events import ChatKey, StoredEvent
 from nanohost.db.roles import RoleGrant
 from nanohost.db.routes import Route, RouteOutcome
 from nanohost.model import EventId, MessagingGroup, Wiring, WiringId
-from nanohost.routing.unknown_senders import UnknownSenderPolicy
+from nanohost.routing.unknown_sender_policy import UnknownSenderPolicy
 
 OTHER_AGENTS_CARD = "the card is another agent's"
 """The reason why a wiring ignores a press. Not counted as dropped if that agent is still wired to the chat."""

@@ -23,7 +23,7 @@ from nanohost.routing.engagement import is_addressed
 from nanohost.routing.route_resolver import RoutedEntry, RouteResolver
 from nanohost.routing.route_writer import RouteWriter
 from nanohost.routing.routing_batch import RoutingBatch, record_contacts
-from nanohost.routing.unknown_senders import UnknownSenderPolicy
+from nanohost.routing.unknown_sender_policy import UnknownSenderPolicy
 
 _log = structlog.get_logger()
 

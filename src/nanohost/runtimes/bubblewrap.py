@@ -39,7 +39,6 @@ from pathlib import Path
 from nanohost.errors import NanohostError, RuntimeUnavailable, SpawnError
 from nanohost.runtimes.cgroup import ControlGroups
 from nanohost.runtimes.launch import spawn
-from nanohost.runtimes.port import ContainerSpec, Isolation, Limits, RuntimeContext
 from nanohost.runtimes.process_base import ProcessContainer, ProcessRuntimeBase
 from nanohost.runtimes.procfs import ProcessId, ProcessInfo, find_processes, read_start_ticks, send_signal
 from nanohost.runtimes.runner_command import (
@@ -54,6 +53,7 @@ from nanohost.runtimes.runner_command import (
     parse_identity,
     runner_environment,
 )
+from nanohost.runtimes.runtime_api import ContainerSpec, Isolation, Limits, RuntimeContext
 from nanohost.runtimes.sandbox import (
     SANDBOX_PACKAGES_DIR,
     SandboxUser,

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
-from nanohost.runtimes.port import Limits
+from nanohost.runtimes.runtime_api import Limits
 
 _PERIOD_US = 100_000
 """The kernel's default accounting period for CPU, in microseconds."""

@@ -20,11 +20,11 @@ import structlog
 
 from nanohost.config.section import AUTO
 from nanohost.errors import ExtensionError, NanohostError, RuntimeUnavailable, SettingsError, SpawnError
-from nanohost.extensions.files import import_file, install_hint
+from nanohost.extensions.loader import import_file, install_hint
 from nanohost.extensions.providers import ProviderFile
 from nanohost.extensions.runtimes import RuntimeFile, auto_candidates, find_runtime
-from nanohost.runtimes.port import Isolation, Runtime, RuntimeContext
 from nanohost.runtimes.process import UNSANDBOXED_WARNING
+from nanohost.runtimes.runtime_api import Isolation, Runtime, RuntimeContext
 from nanohost.text.translation import lazy_gettext
 
 __all__ = [
@@ -102,7 +102,8 @@ def _load_function(file: RuntimeFile, name: str) -> Callable[..., Any]:
     function = getattr(module, name, None)
     if not callable(function):
         raise RuntimeUnavailable(
-            f"The runtime {file.name} ({file.path}) has no function {name}.", hint="see nanohost/runtimes/port.py"
+            f"The runtime {file.name} ({file.path}) has no function {name}.",
+            hint="see nanohost/runtimes/runtime_api.py",
         )
     return cast("Callable[..., Any]", function)
 

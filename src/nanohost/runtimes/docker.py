@@ -31,7 +31,8 @@ from nanohost.runtimes.docker_engine import EngineKind, check_engine, connect_en
 from nanohost.runtimes.docker_events import EngineEventListener
 from nanohost.runtimes.docker_image import ensure_image
 from nanohost.runtimes.launch import complete_or_undo
-from nanohost.runtimes.port import (
+from nanohost.runtimes.runner_command import ContainerIdentity
+from nanohost.runtimes.runtime_api import (
     Container,
     ContainerSpec,
     DeathListener,
@@ -41,7 +42,6 @@ from nanohost.runtimes.port import (
     RunState,
     RuntimeContext,
 )
-from nanohost.runtimes.runner_command import ContainerIdentity
 from nanohost.runtimes.seccomp import filter_digest
 from nanohost.work.bounded_dict import BoundedDict
 from nanohost.work.thread_pool import ThreadPool

@@ -20,8 +20,8 @@ from docker.types import HostConfig, LogConfig, Mount
 from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.model import LeaseId, SessionId
 from nanohost.runtimes.docker_engine import engine_errors
-from nanohost.runtimes.port import Container, ContainerSpec, Exited, Limits
 from nanohost.runtimes.runner_command import ContainerIdentity, container_name, identity_arguments, runner_environment
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, Exited, Limits
 from nanohost.runtimes.seccomp import seccomp_profile
 from nanohost.runtimes.session_folders import CONTAINER_UID, open_log, prepare_folders
 from nanohost.text.translation import gettext_noop

@@ -27,7 +27,6 @@ from pathlib import Path
 
 from nanohost.errors import RuntimeUnavailable, SpawnError
 from nanohost.runtimes.launch import spawn
-from nanohost.runtimes.port import ContainerSpec, Isolation, RuntimeContext
 from nanohost.runtimes.process_base import ProcessContainer, ProcessRuntimeBase
 from nanohost.runtimes.procfs import ProcessId, ProcessInfo, find_processes, read_start_ticks, send_signal
 from nanohost.runtimes.runner_command import (
@@ -40,6 +39,7 @@ from nanohost.runtimes.runner_command import (
     parse_identity,
     runner_environment,
 )
+from nanohost.runtimes.runtime_api import ContainerSpec, Isolation, RuntimeContext
 from nanohost.runtimes.session_folders import open_log, prepare_folders
 from nanohost_protocol.layout import EXTENSIONS, SessionLayout
 

@@ -20,9 +20,9 @@ import structlog
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.runtimes.launch import complete_or_undo
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.runtimes.procfs import PROC, ProcessId, open_process, reap_exit_code
 from nanohost.runtimes.runner_command import ContainerIdentity
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, DeathListener, Exited, Isolation, Running, RunState
 from nanohost.text.translation import lazy_gettext
 from nanohost.work.bounded_dict import BoundedDict
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from nanohost.errors import RuntimeUnavailable
 from nanohost.model import LeaseId, SessionId
-from nanohost.runtimes.port import ContainerSpec
+from nanohost.runtimes.runtime_api import ContainerSpec
 from nanohost.text.translation import lazy_gettext
 from nanohost_protocol.layout import EXTENSIONS
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from nanohost.errors import SpawnError
-from nanohost.runtimes.port import ContainerSpec
+from nanohost.runtimes.runtime_api import ContainerSpec
 from nanohost.work.tree_removal import DIR_FLAGS, DirLevel, is_directory
 from nanohost_protocol.layout import SessionLayout
 

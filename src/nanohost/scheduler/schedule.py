@@ -27,7 +27,7 @@ from croniter import CroniterError, croniter  # type: ignore[import-untyped]
 
 from nanohost.db.tasks import MisfirePolicy, Task
 from nanohost.errors import UsageError
-from nanohost_protocol.moments import resolve_wall_time
+from nanohost_protocol.typed_times import resolve_wall_time
 
 MISFIRE_GRACE = timedelta(seconds=60)
 """A run that is late by less than this is on time, as after a restart of the host."""

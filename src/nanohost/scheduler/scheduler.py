@@ -24,8 +24,8 @@ from nanohost.errors import MailboxError, UsageError
 from nanohost.mailbox.mailboxes import Mailboxes
 from nanohost.model import Session, SessionId, TaskId
 from nanohost.scheduler import task_operations
-from nanohost.scheduler.projection import EMPTY_TASKS_JSON, META_KEY, serialize_tasks
 from nanohost.scheduler.schedule import PlannedRun, RunPlan, plan_runs
+from nanohost.scheduler.task_list_writer import EMPTY_TASKS_JSON, META_KEY, serialize_tasks
 from nanohost.scheduler.task_messages import build_delivery, build_prompt_message, run_id
 from nanohost.work.event_bus import Subscription
 from nanohost.work.keyed_workers import KeyedWorkers

@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from contextlib import AbstractAsyncContextManager
 
 from nanohost.errors import SpawnError
-from nanohost.runtimes.port import Container, ContainerSpec, DeathListener, Isolation, RunState, Runtime
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, DeathListener, Isolation, RunState, Runtime
 
 
 class FailingRuntime:
-    """Satisfies nanohost.runtimes.port.Runtime. The next `failures_left` starts raise SpawnError, the others work."""
+    """Satisfies nanohost.runtimes.runtime_api.Runtime. The next `failures_left` starts raise SpawnError."""
 
     def __init__(self, inner: Runtime, *, failures: int = 0) -> None:
         self._inner = inner

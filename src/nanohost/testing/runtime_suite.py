@@ -32,7 +32,7 @@ import pytest
 
 from nanohost.errors import SpawnError
 from nanohost.model import LeaseId, SessionId
-from nanohost.runtimes.port import Container, ContainerSpec, Exited, Isolation, Limits, Running, Runtime
+from nanohost.runtimes.runtime_api import Container, ContainerSpec, Exited, Isolation, Limits, Running, Runtime
 from nanohost.testing import stub_runner
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.layout import SessionLayout

@@ -25,7 +25,7 @@ from typing import Any
 from aiohttp import WSCloseCode, WSMsgType, hdrs, web
 
 from nanohost.rendering import Unit
-from nanohost.rendering.form import text_length
+from nanohost.rendering.message_form import text_length
 from nanohost.testing.content import ContentKind
 from nanohost.testing.simulator import (
     ADA,

@@ -18,13 +18,13 @@ import structlog
 from nanohost.clock import Clock
 from nanohost.containers.notices import Notice, delivery_notice, event_notice, notice_delivery, notice_seqs
 from nanohost.containers.pool import FailureInfo, Slot, SlotState
-from nanohost.db import deliveries, events, holds, late_messages, paused, sessions, turn_failures
+from nanohost.db import deliveries, events, holds, overdue_messages, paused, sessions, turn_failures
 from nanohost.db.database import Store
 from nanohost.db.deliveries import CHAT_CLOSED, Delivery
 from nanohost.db.events import StoredEvent
 from nanohost.db.late_failures import FAILED_LATER
-from nanohost.db.late_messages import LateDelivery, LateEvent, LateMessage
 from nanohost.db.notice_numbers import OVERDUE_NOTICE
+from nanohost.db.overdue_messages import LateDelivery, LateEvent, LateMessage
 from nanohost.errors import MailboxError
 from nanohost.mailbox import queries
 from nanohost.mailbox.mailboxes import Mailboxes
@@ -158,7 +158,7 @@ class Watchdog:
             self._paused_at = self._clock.monotonic()
         if self._paused_at is not None and self._clock.monotonic() - self._paused_at < self._deadline_s:
             return
-        known = await late_messages.list_known(self._store)
+        known = await overdue_messages.list_known(self._store)
         overdue = [*await self._overdue_events(known, now), *await self._overdue_deliveries(known, now)]
         for session in await sessions.list_due(self._store, now + timedelta(seconds=CHECK_INTERVAL_S)):
             overdue += await self._overdue_messages(session, known, now)
@@ -169,9 +169,9 @@ class Watchdog:
         changed = [one for one in items if known.get(one.overdue.name) != one.overdue]
         if resolved or changed:
             async with self._store.transaction() as tx:
-                await late_messages.delete(tx, resolved)
+                await overdue_messages.delete(tx, resolved)
                 for one in changed:
-                    await late_messages.save(tx, one.overdue, now)
+                    await overdue_messages.save(tx, one.overdue, now)
                     if one.notice is not None:
                         await deliveries.add(tx, one.notice)
         for one in changed:
@@ -184,7 +184,7 @@ class Watchdog:
         before = now - timedelta(seconds=self._deadline_s)
         return [
             await self._overdue_event(one, known, now)
-            for one in await late_messages.find_late_events(self._store, before=before)
+            for one in await overdue_messages.find_late_events(self._store, before=before)
         ]
 
     async def _overdue_event(
@@ -214,7 +214,7 @@ class Watchdog:
 
     async def _overdue_deliveries(self, known: Mapping[str, LateMessage], now: datetime) -> list[_OverdueItem]:
         before = now - timedelta(seconds=self._deadline_s)
-        rows = await late_messages.find_late_deliveries(self._store, before=before, lately=now - NOTIFY_WINDOW)
+        rows = await overdue_messages.find_late_deliveries(self._store, before=before, lately=now - NOTIFY_WINDOW)
         return [await self._overdue_delivery(row, known, now) for row in rows]
 
     async def _overdue_delivery(
@@ -263,7 +263,7 @@ class Watchdog:
             pending = replace(pending, is_explained=message.origin.chat in notified)
             if (cause := overdue_cause(pending, self._deadline_s)) is not None:
                 name = f"message {message.id}"
-                is_notified = name in known or await late_messages.has_notice(
+                is_notified = name in known or await overdue_messages.has_notice(
                     self._store, session.id, notice_seqs(message)
                 )
                 entry = _overdue_record(session, message, since, cause.reason, cause.detail)
@@ -282,11 +282,15 @@ class Watchdog:
 
     async def _old_messages(self, session: Session, now: datetime) -> list[tuple[MessageIn, datetime]]:
         """Returns the latest messages that came before the deadline, and when they came. Raises MailboxError."""
-        before, due, limit = now - timedelta(seconds=self._deadline_s), now + timedelta(days=1), late_messages.MAX_ROWS
+        before, due, limit = (
+            now - timedelta(seconds=self._deadline_s),
+            now + timedelta(days=1),
+            overdue_messages.MAX_ROWS,
+        )
         rows = await self._mailboxes.read_inbound(session, lambda box: box.overdue(before=before, due=due, limit=limit))
         found = []
         for row in rows:
-            since = await late_messages.received_at(self._store, row.id) or row.timestamp
+            since = await overdue_messages.received_at(self._store, row.id) or row.timestamp
             if since < before:
                 found.append((row, since))
         return found
@@ -312,7 +316,7 @@ class Watchdog:
         """Returns an overdue item for the latest event of a session whose mailbox cannot be read."""
         if session.due_at is None or session.due_at > now - timedelta(seconds=self._deadline_s):
             return []
-        latest = await late_messages.latest_event(self._store, session.id)
+        latest = await overdue_messages.latest_event(self._store, session.id)
         if latest is None:
             return []
         event = LateEvent(

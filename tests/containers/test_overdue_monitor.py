@@ -14,23 +14,23 @@ from pathlib import Path
 import pytest
 
 from nanohost.channel_api import InboundEvent, Sender
-from nanohost.containers.watchdog import (
+from nanohost.containers.overdue_monitor import (
     CHECK_INTERVAL_S,
     PENDING_NOTICE,
     QUARANTINED_NOTICE,
     UNDELIVERED_NOTICE,
     Watchdog,
 )
-from nanohost.db import deliveries, events, late_messages, messaging_groups, routes, sessions, wirings
+from nanohost.db import deliveries, events, messaging_groups, overdue_messages, routes, sessions, wirings
 from nanohost.db.database import Value
 from nanohost.db.deliveries import Delivery, DeliveryQueueKey, DeliveryStatus
 from nanohost.db.events import ChatKey
-from nanohost.db.late_messages import LateMessage
+from nanohost.db.overdue_messages import LateMessage
 from nanohost.db.routes import Route, RouteOutcome
 from nanohost.errors import SpawnError
 from nanohost.model import EngageMode, EventId, Session, SessionMode
 from nanohost.routing.session_resolver import SessionResolver
-from nanohost.runtimes.port import Container, ContainerSpec
+from nanohost.runtimes.runtime_api import Container, ContainerSpec
 from nanohost_protocol.outbound import OutboundWriter, TurnEnd
 from nanohost_protocol.rows import ErrorClass, TurnError, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
@@ -63,7 +63,7 @@ async def sent_notices(bench: ContainerManagerHarness) -> list[str]:
 
 
 async def late_messages_found(bench: ContainerManagerHarness) -> list[LateMessage]:
-    return list((await late_messages.list_known(bench.store)).values())
+    return list((await overdue_messages.list_known(bench.store)).values())
 
 
 async def delivered(bench: ContainerManagerHarness) -> None:
@@ -401,7 +401,7 @@ async def test_the_watchdog_keeps_running_and_does_not_open_idle_sessions(tmp_pa
         session = await bench.add_session("a")
         await closed(bench, session)
         bench.mailboxes.layout(session).inbound_db.write_bytes(b"would be noticed")
-        for sql in (late_messages.EVENTS, late_messages.DELIVERIES):
+        for sql in (overdue_messages.EVENTS, overdue_messages.DELIVERIES):
             values: dict[str, Value] = {"before": "", "lately": "", "most": 1}
             plan = [row["detail"] for row in await bench.store.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
             scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step and "(" not in step]

@@ -8,7 +8,7 @@ from datetime import timedelta
 import pytest
 
 from nanohost.containers.disk_usage import FolderOverLimit
-from nanohost.containers.stuck import (
+from nanohost.containers.stuck_policy import (
     MAX_STEP_S,
     MAX_TOOL_S,
     HealthLimits,

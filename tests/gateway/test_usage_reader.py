@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from nanohost.gateway.model_call import Usage
-from nanohost.gateway.usage import (
+from nanohost.gateway.usage_reader import (
     MAX_DOCUMENT_BYTES,
     MAX_EVENT_BYTES,
     MAX_TOKENS,

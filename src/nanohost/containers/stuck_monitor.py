@@ -15,7 +15,7 @@ from pathlib import Path
 from nanohost.clock import Clock
 from nanohost.containers.disk_usage import FolderOverLimit, FolderUncountable
 from nanohost.containers.folder_monitor import FolderMonitor
-from nanohost.containers.stuck import (
+from nanohost.containers.stuck_policy import (
     HealthLimits,
     Healthy,
     HeartbeatStamp,

@@ -9,7 +9,7 @@ import pytest
 import structlog
 
 from nanohost.errors import SettingsError
-from nanohost.text.catalogue import SHIPPED_LOCALES, TEMPLATE, available_languages, load_translations
+from nanohost.text.languages import SHIPPED_LOCALES, TEMPLATE, available_languages, load_translations
 from nanohost.text.po_file import PoError, parse_po, quote_po
 from nanohost.text.translation import installed, ngettext
 from tests.support.pseudo_language import load_script, pseudo, write_pseudo_language

@@ -8,7 +8,7 @@ from zoneinfo import ZoneInfo
 
 import pytest
 
-from nanohost_protocol.moments import parse_duration_s, parse_future_moment, parse_moment
+from nanohost_protocol.typed_times import parse_duration_s, parse_future_moment, parse_moment
 
 NOW = datetime(2026, 1, 1, 12, 0, tzinfo=UTC)
 BERLIN = ZoneInfo("Europe/Berlin")

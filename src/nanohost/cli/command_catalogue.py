@@ -1,4 +1,4 @@
-"""Reads the names, helps and arguments of all commands from catalogue.json, without importing the commands.
+"""Reads the names, helps and arguments of all commands from command_catalogue.json, without importing the commands.
 
 The file is written from the registry by scripts/reference, and a test fails when it is stale. So a help text, a
 mistyped word, and a command that the running host answers, load no command, no argument model and no database.
@@ -47,7 +47,7 @@ if TYPE_CHECKING:  # typing itself is a fifth of the start
         commands: list[Entry]
 
 
-CATALOGUE_PATH = f"{__file__.rpartition('/')[0]}/catalogue.json"
+CATALOGUE_PATH = f"{__file__.rpartition('/')[0]}/command_catalogue.json"
 
 
 def read_catalogue() -> Catalogue:

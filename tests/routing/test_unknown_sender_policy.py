@@ -11,7 +11,7 @@ import pytest
 from nanohost.access.decision import CHAT_IS_STRICT, KNOWN_ONLY
 from nanohost.approvals.requests import MAX_HELD_MESSAGES
 from nanohost.channel_api import EventKind
-from nanohost.db import dropped, events, late_messages, messaging_groups, routes, sessions, users, wirings
+from nanohost.db import dropped, events, messaging_groups, overdue_messages, routes, sessions, users, wirings
 from nanohost.db.domain_events import ChatHasEvents, MailboxHasPendingRows
 from nanohost.mailbox.mailboxes import MAX_CONTEXT_MESSAGES
 from nanohost.model import (
@@ -26,7 +26,7 @@ from nanohost.model import (
 )
 from nanohost.routing.engagement import NOT_ENGAGED, SENT_BY_BOT
 from nanohost.routing.route_writer import RouteWriter
-from nanohost.routing.unknown_senders import CHAT_UNKNOWN, CHAT_UNWIRED, NO_AGENT_HERE, NO_APPROVER_YET
+from nanohost.routing.unknown_sender_policy import CHAT_UNKNOWN, CHAT_UNWIRED, NO_AGENT_HERE, NO_APPROVER_YET
 from nanohost_protocol.payloads import ChatIn, decode_in
 from nanohost_protocol.rows import MessageIn
 from nanohost_protocol.times import to_text
@@ -405,11 +405,11 @@ async def test_a_message_held_for_days_is_not_late_when_its_sender_is_approved(o
         await tx.execute("UPDATE approvals SET status = 'approved', decided_at = ?", (to_text(later),))
         await events.release_held(tx, approval)
         await tx.execute("UPDATE routes SET outcome = 'waiting'")
-    assert await late_messages.find_late_events(owned.store, before=later - timedelta(minutes=5)) == []
-    assert len(await late_messages.find_late_events(owned.store, before=later + timedelta(minutes=5))) == 1
+    assert await overdue_messages.find_late_events(owned.store, before=later - timedelta(minutes=5)) == []
+    assert len(await overdue_messages.find_late_events(owned.store, before=later + timedelta(minutes=5))) == 1
     if wired:
         [route] = await owned.store.fetch_all("SELECT message_id FROM routes")
-        assert await late_messages.received_at(owned.store, route["message_id"]) == later
+        assert await overdue_messages.received_at(owned.store, route["message_id"]) == later
 
 
 # --- without an approver

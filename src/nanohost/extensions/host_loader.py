@@ -12,8 +12,8 @@ import structlog
 from pydantic import BaseModel, ConfigDict
 
 from nanohost.errors import ExtensionError
-from nanohost.extensions.files import import_file, install_hint, list_python_files, missing_requirements
 from nanohost.extensions.header import HeaderSpec, Script, api_mismatch
+from nanohost.extensions.loader import import_file, install_hint, list_python_files, missing_requirements
 
 API_VERSION = 1
 """The version of the API that such files import, as in their header."""
