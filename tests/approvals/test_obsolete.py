@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import open_home_store
 from nanohost.approvals.held_messages import NOT_APPROVED_TEXT
 from nanohost.approvals.kind import ExpiryContext
 from nanohost.approvals.registry import approval_kinds
@@ -22,6 +21,7 @@ from nanohost.commands.registry import find_command
 from nanohost.commands.wirings import UNWIRED_REASON
 from nanohost.db import audit, dropped, routes, users, wirings
 from nanohost.db.audit import AuditOutcome
+from nanohost.db.open import open_home_store
 from nanohost.testing.full_channel import FullFeatureChannel
 from tests.approvals.harness import BOB, CARL, OLGA, OLGA_DM, ApprovalsTestHost, run_approvals_host
 from tests.support.flow import scripted_settings

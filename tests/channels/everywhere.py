@@ -9,11 +9,12 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from nanohost.app import Overrides, running_host
+from nanohost.app import running_host
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.setup import MAIN_GROUP, create_wiring, ensure_chat, ensure_group, parse_chat_address
 from nanohost.config.home import Home, lock_home
 from nanohost.config.settings import Settings
+from nanohost.host import Overrides
 from nanohost.model import UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.fake_channel import FakeChannel

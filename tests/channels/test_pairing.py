@@ -9,12 +9,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
-from nanohost.app import Overrides, running_host
+from nanohost.app import running_host
 from nanohost.channel_api import Address, NotSent, OutboundText, Receipt
 from nanohost.channels.loader import ChannelCatalogue
 from nanohost.channels.manager import ChannelManager
 from nanohost.config.home import Home, lock_home
 from nanohost.db import roles, users
+from nanohost.host import Overrides
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.fake_channel import FakeChannel
 from nanohost.testing.simulated_chat import find_simulator

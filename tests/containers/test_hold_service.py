@@ -23,7 +23,7 @@ from nanohost_protocol.outbound import TurnEnd
 from nanohost_protocol.rows import Origin, Usage
 from tests.containers.harness import ContainerManagerHarness, FakeRuntime, make_message, run_manager
 from tests.containers.test_manager import beat, claim_due, has_started, open_runner, sweeping
-from tests.containers.test_overdue_monitor import DEADLINE_S, delivered, late_messages_found, watchdog
+from tests.containers.test_overdue_monitor import DEADLINE_S, delivered, late_messages_found, overdue_monitor
 from tests.containers.test_rest import SlowToStartRuntime
 from tests.support.invariants import wait_until
 
@@ -148,7 +148,7 @@ async def test_a_hold_is_notified_once_in_each_chat_and_held_messages_are_not_la
         assert await notices(bench) == [("a", HOLD_NOTICE), ("b", HOLD_NOTICE)]
         await delivered(bench)
         await bench.clock.advance(2 * DEADLINE_S)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert await late_messages_found(bench) == []
         await release(bench, session)
         await hold(bench, session)

@@ -19,7 +19,7 @@ from nanohost.containers.overdue_monitor import (
     PENDING_NOTICE,
     QUARANTINED_NOTICE,
     UNDELIVERED_NOTICE,
-    Watchdog,
+    OverdueMonitor,
 )
 from nanohost.db import deliveries, events, messaging_groups, overdue_messages, routes, sessions, wirings
 from nanohost.db.database import Value
@@ -46,8 +46,8 @@ class NoEngine(FakeRuntime):
         raise SpawnError("the engine does not answer")
 
 
-def watchdog(bench: ContainerManagerHarness) -> Watchdog:
-    return Watchdog(
+def overdue_monitor(bench: ContainerManagerHarness) -> OverdueMonitor:
+    return OverdueMonitor(
         store=bench.store,
         mailboxes=bench.mailboxes,
         clock=bench.clock,
@@ -274,7 +274,7 @@ async def test_a_late_message_is_notified_once_and_listed_for_the_operator_while
     async with run_manager(tmp_path, FakeRuntime(), max_containers=1) as bench:
         await fault(bench)
         for _ in range(3):
-            await watchdog(bench).check()
+            await overdue_monitor(bench).check()
             assert await sent_notices(bench) == [] if words is None else [words]
             [one] = await late_messages_found(bench)
             assert (one.cause, one.platform_id, one.notified) == (cause, "a", words is not None)
@@ -289,7 +289,7 @@ async def test_a_chat_told_that_no_container_starts_is_not_notified_again(tmp_pa
         await wait_until(lambda: bool(bench.notified_queues))
         await delivered(bench)
         await bench.clock.advance(DEADLINE_S + 1)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         [one] = await late_messages_found(bench)
         assert (one.cause, one.notified) == ("no container", True)
         assert "engine" in one.sentence
@@ -303,7 +303,7 @@ async def test_a_message_is_not_late_before_its_deadline(tmp_path: Path) -> None
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await bench.add_session("a")
         await bench.clock.advance(DEADLINE_S - 1)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert await late_messages_found(bench) == []
 
 
@@ -315,10 +315,10 @@ async def test_a_message_for_later_is_late_only_after_its_time(tmp_path: Path) -
         at = bench.clock.now() + timedelta(days=1)
         await answer(bench, session, DeliveryStatus.PENDING, not_before=at)
         await bench.clock.advance(86_400 + DEADLINE_S - 1)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert await late_messages_found(bench) == []
         await bench.clock.advance(2)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert [(one.cause, one.since) for one in await late_messages_found(bench)] == [("undelivered", at)]
 
 
@@ -335,7 +335,7 @@ async def test_a_turn_that_makes_progress_is_never_late(tmp_path: Path) -> None:
                 await pass_looks(bench, session, 600, beating=True)
                 runner.set_progress({"state": "turn", "step": str(step)})
             await pass_looks(bench, session, 20, beating=True)
-            await watchdog(bench).check()
+            await overdue_monitor(bench).check()
         assert await late_messages_found(bench) == []
 
 
@@ -356,7 +356,7 @@ async def test_a_message_in_a_notified_model_backoff_is_not_late(tmp_path: Path)
         await wait_until(lambda: not bench.manager._ack_workers.active_count())
         await delivered(bench)
         await bench.clock.advance(DEADLINE_S + 1)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert await late_messages_found(bench) == []
         assert len(await sent_notices(bench)) == 1
 
@@ -364,11 +364,11 @@ async def test_a_message_in_a_notified_model_backoff_is_not_late(tmp_path: Path)
 async def test_a_closed_message_is_no_longer_late(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await nothing_is_started(bench)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert len(await late_messages_found(bench)) == 1
         [session] = [one async for one in sessions.iter_all(bench.store.reports)]
         await closed(bench, session)
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         assert await late_messages_found(bench) == []
 
 
@@ -378,8 +378,8 @@ async def test_several_late_messages_of_a_chat_cause_one_notice_for_that_chat(tm
         for id, chat in (("m2", "a"), ("m3", "b")):
             await bench.mailboxes.put(session, [replace(make_message(chat, bench.clock), id=id)])
         await bench.clock.advance(DEADLINE_S + 1)
-        await watchdog(bench).check()
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
+        await overdue_monitor(bench).check()
         rows = await bench.store.fetch_all("SELECT platform_id FROM deliveries ORDER BY platform_id")
         assert [row["platform_id"] for row in rows] == ["a", "b"]
         assert len(await late_messages_found(bench)) == 3
@@ -390,7 +390,7 @@ async def test_an_unknown_sender_who_may_not_talk_gets_no_late_notice(tmp_path: 
         await it_was_set_aside(bench)
         async with bench.store.transaction() as tx:
             await tx.execute("UPDATE messaging_groups SET unknown_sender = 'strict'")
-        await watchdog(bench).check()
+        await overdue_monitor(bench).check()
         [one] = await late_messages_found(bench)
         assert not one.notified
         assert await sent_notices(bench) == []
@@ -406,8 +406,8 @@ async def test_the_watchdog_keeps_running_and_does_not_open_idle_sessions(tmp_pa
             plan = [row["detail"] for row in await bench.store.fetch_all(f"EXPLAIN QUERY PLAN {sql}", values)]
             scans = [step for step in plan if step.startswith("SCAN") and "INDEX" not in step and "(" not in step]
             assert not scans, plan
-        dog = watchdog(bench)
-        watching = asyncio.create_task(dog.run())
+        monitor = overdue_monitor(bench)
+        watching = asyncio.create_task(monitor.run())
         await bench.clock.wait_for_sleeper()
         await bench.clock.advance(DEADLINE_S + CHECK_INTERVAL_S)
         assert await late_messages_found(bench) == []

@@ -13,7 +13,7 @@ from nanohost.db import paused
 from nanohost.runtimes.runtime_api import Container, ContainerSpec
 from tests.containers.harness import FakeRuntime, run_manager
 from tests.containers.test_manager import has_started, sweeping
-from tests.containers.test_overdue_monitor import DEADLINE_S, late_messages_found, sent_notices, watchdog
+from tests.containers.test_overdue_monitor import DEADLINE_S, late_messages_found, overdue_monitor, sent_notices
 from tests.support.invariants import wait_until
 
 
@@ -97,16 +97,16 @@ async def test_a_container_that_started_during_a_pause_has_its_full_grace_period
 async def test_no_message_counts_as_late_during_a_pause_or_just_after_it(tmp_path: Path) -> None:
     async with run_manager(tmp_path, FakeRuntime()) as bench:
         await bench.add_session("a")
-        watches = watchdog(bench)
+        monitor = overdue_monitor(bench)
         async with bench.store.transaction() as tx:
             await paused.begin(tx, by="fake:boss", at=bench.clock.now(), place=None)
         await bench.clock.advance(DEADLINE_S + 1)
-        await watches.check()
+        await monitor.check()
         async with bench.store.transaction() as tx:
             await paused.end(tx)
         await bench.clock.advance(DEADLINE_S - 1)
-        await watches.check()
+        await monitor.check()
         assert (await late_messages_found(bench), await sent_notices(bench)) == ([], [])
         await bench.clock.advance(2)
-        await watches.check()
+        await monitor.check()
         assert len(await late_messages_found(bench)) == 1

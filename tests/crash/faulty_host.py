@@ -16,7 +16,7 @@ from pathlib import Path
 
 import structlog
 
-from nanohost.app import Overrides, open_home_store, running_host
+from nanohost.app import running_host
 from nanohost.cli.host_process import wait_for_home_lock
 from nanohost.cli.stop_signal import StopRequested, handle_stop_signals
 from nanohost.clock import SystemClock
@@ -25,6 +25,8 @@ from nanohost.config.home import Home
 from nanohost.config.settings import load_settings
 from nanohost.control.server import serve_control_socket
 from nanohost.db import install
+from nanohost.db.open import open_home_store
+from nanohost.host import Overrides
 from nanohost.logs import configure_logging
 from nanohost.runtimes.process import ProcessRuntime
 

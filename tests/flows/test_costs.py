@@ -13,13 +13,13 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import model_call_recorder
 from nanohost.chat_commands.cost import COMMAND
 from nanohost.chat_commands.host_command import Actor, HostCommandInvocation
 from nanohost.clock import SystemClock
 from nanohost.config.home import Home
 from nanohost.db import agent_groups, sessions
 from nanohost.db.database import Store
+from nanohost.gateway.call_recorder import model_call_recorder
 from nanohost.gateway.gateway import Gateway
 from nanohost.gateway.model_call import ModelCall
 from nanohost.gateway.model_service import Upstream

@@ -8,13 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Overrides, running_host
+from nanohost.app import running_host
 from nanohost.chat_commands.menu import build_menu
 from nanohost.commands.sessions import stop_without_host
 from nanohost.config.home import Home, lock_home
 from nanohost.config.settings import Settings, load_settings
 from nanohost.db.open import open_home_store
 from nanohost.errors import RuntimeUnavailable
+from nanohost.host import Overrides
 from nanohost.runtimes.bubblewrap import BubblewrapRuntime
 from nanohost.runtimes.docker import DockerRuntime
 from nanohost.runtimes.docker_image import ensure_image

@@ -6,7 +6,6 @@ from datetime import timedelta
 
 import pytest
 
-from nanohost.app import open_home_store
 from nanohost.channel_api import InboundEvent
 from nanohost.clock import SystemClock
 from nanohost.config.home import Home
@@ -14,6 +13,7 @@ from nanohost.db import actions, events, host_messages
 from nanohost.db.actions import ActionRow
 from nanohost.db.database import Transaction
 from nanohost.db.events import ChatKey
+from nanohost.db.open import open_home_store
 from nanohost.db.tasks import TaskKind
 from nanohost.model import Session, TaskId
 from nanohost.scheduler import task_operations

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from nanohost.app import open_home_store
+from nanohost.db.open import open_home_store
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
 from nanohost_protocol.times import to_text
 from tests.flows.host_fixture import HostTestEnv

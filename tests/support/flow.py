@@ -10,13 +10,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from nanohost.app import Host, Overrides, running_host
+from nanohost.app import running_host
 from nanohost.clock import Clock, SystemClock
 from nanohost.commands.context import CommandContext
 from nanohost.commands.registry import find_command
 from nanohost.config.home import Home, lock_home
 from nanohost.config.settings import Settings, make_settings
 from nanohost.db import agent_groups, messaging_groups, sessions, wirings
+from nanohost.host import Host, Overrides
 from nanohost.model import AgentGroup, EngageMode, MessagingGroup, Session, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.runtimes.runtime_api import Container, Runtime

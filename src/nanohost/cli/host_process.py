@@ -10,13 +10,14 @@ from contextlib import ExitStack, asynccontextmanager
 
 import structlog
 
-from nanohost.app import Host, running_host
+from nanohost.app import running_host
 from nanohost.cli.colours import RED, RESET
 from nanohost.cli.open_files import raise_file_limit
 from nanohost.commands.context import CommandContext
 from nanohost.config.home import Home, HomeLocked, LockPurpose, lock_home
 from nanohost.config.settings import Settings, collect_secrets
 from nanohost.control.server import serve_control_socket
+from nanohost.host import Host
 from nanohost.logs import scrubber, supports_colours
 from nanohost.maintenance.exposed_files import find_exposed_files
 from nanohost.maintenance.unused_files import find_unused_files

@@ -122,7 +122,7 @@ class _OverdueItem:
     notice: Delivery | None = None
 
 
-class Watchdog:
+class OverdueMonitor:
     """One per host. `session_for`: returns the session in which the sender of an event is answered, if there is one."""
 
     def __init__(

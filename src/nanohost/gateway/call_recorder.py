@@ -7,11 +7,14 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 
 import structlog
 
+from nanohost.db import model_calls
+from nanohost.db.database import Store, Transaction
 from nanohost.gateway.model_call import ModelCall
+from nanohost.gateway.prices import cost_usd
 
 BATCH_SIZE = 100
 """Calls written in one transaction: a few milliseconds, during which all other writers wait."""
@@ -70,3 +73,37 @@ class CallRecorder:
         except Exception as error:  # an error of the database must not affect the stream
             return error
         return None
+
+
+def model_call_recorder(
+    store: Store, *, priced_as: str
+) -> Callable[[Sequence[ModelCall]], Coroutine[object, object, None]]:
+    """Returns a function that records model calls with their cost at the prices of the host `priced_as`.
+
+    It records all the calls it is given in one transaction.
+    """
+
+    async def record(calls: Sequence[ModelCall]) -> None:
+        async with store.transaction() as tx:
+            for call in calls:
+                await _record_call(tx, call, priced_as)
+
+    return record
+
+
+async def _record_call(tx: Transaction, call: ModelCall, priced_as: str) -> None:
+    await model_calls.add(
+        tx,
+        session=call.session_id,
+        model=call.model or None,
+        started_at=call.started_at,
+        duration_ms=call.duration_ms,
+        status=call.status,
+        tokens_in=call.usage.tokens_in,
+        tokens_out=call.usage.tokens_out,
+        tokens_cached=call.usage.tokens_cached,
+        tokens_cache_written=call.usage.tokens_cache_written,
+        tokens_cache_written_1h=call.usage.tokens_cache_written_1h,
+        cost_usd=cost_usd(call.model, call.usage, host=priced_as),
+        error=call.error or None,
+    )

@@ -11,11 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Overrides, running_host
+from nanohost.app import running_host
 from nanohost.channels.loader import discover
 from nanohost.config.home import Home, lock_home
 from nanohost.db import agent_groups, messaging_groups, wirings
 from nanohost.db.database import Store
+from nanohost.host import Overrides
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.simulator import Fault

@@ -8,12 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from channels.telegram import TelegramChannel, Timeouts, read_settings
-from nanohost.app import Host, Overrides, running_host
+from nanohost.app import running_host
 from nanohost.channel_api import EventKind, InboundEvent
 from nanohost.clock import Clock, SystemClock
 from nanohost.config.home import Home, lock_home
 from nanohost.config.settings import Settings
 from nanohost.db import agent_groups, messaging_groups, wirings
+from nanohost.host import Host, Overrides
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.channel_suite import SuiteInbox

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host
 from nanohost.chat_commands.registry import chat_commands, host_commands
+from nanohost.host import Host
 from nanohost.testing.simulator import ADA, BOB, Fault
 from nanohost.testing.simulators.telegram import TelegramSimulator
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout

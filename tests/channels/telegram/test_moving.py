@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host
 from nanohost.config.home import Home
 from nanohost.db import audit, messaging_groups, sessions
 from nanohost.db.tasks import TaskKind
+from nanohost.host import Host
 from nanohost.model import Session, TaskId
 from nanohost.scheduler import task_operations
 from nanohost.testing.content import ContentKind

@@ -10,10 +10,11 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host, Overrides, running_host
+from nanohost.app import running_host
 from nanohost.config.home import Home, lock_home
 from nanohost.db import agent_groups, messaging_groups, sessions, wirings
 from nanohost.db.database import Store
+from nanohost.host import Host, Overrides
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.simulator import ADA, Fault, Person

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host
 from nanohost.config.home import Home
 from nanohost.db import deliveries, sessions, status_counts
 from nanohost.db.deliveries import Delivery, DeliveryStatus
+from nanohost.host import Host
 from nanohost.testing.simulator import ADA
 from nanohost.testing.simulators.whatsapp import WhatsAppSimulator
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
@@ -42,7 +42,7 @@ async def test_a_late_failure_is_recorded_with_its_reason_also_across_a_restart(
         [told] = await _notes_to_agent(host)
         assert "remind me at noon" in told
         assert "more than 24 hours" in told
-        await host.watchdog.check()
+        await host.overdue_monitor.check()
         await meta.write(ADA.id, "I am back")
         await meta.wait_for_messages(2, ADA.id)
         assert await verify(host.store, Home(tmp_path), clock=host.clock, is_host_running=True) == []
@@ -63,7 +63,7 @@ async def test_a_refusal_outside_the_24_hour_window_is_reported_to_operator_and_
         [told] = await _until_told(host)
         assert "remind me at noon" in told
         assert "more than 24 hours" in told
-        await host.watchdog.check()
+        await host.overdue_monitor.check()
         meta.keeps_windows_closed = False
         await meta.write(ADA.id, "I am back")
         await meta.wait_for_messages(1, ADA.id)

@@ -10,9 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from nanohost.app import Host, Overrides, running_host
+from nanohost.app import running_host
 from nanohost.config.home import Home, lock_home
 from nanohost.db import agent_groups, messaging_groups, wirings
+from nanohost.host import Host, Overrides
 from nanohost.model import EngageMode, SessionMode, UnknownSender
 from nanohost.runtimes.process import ProcessRuntime
 from nanohost.testing.simulators.whatsapp_linked import WhatsAppLinkedSimulator
