@@ -13,10 +13,10 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from benchmarks.measure import Measurement
-from nanohost.app import open_home_store
 from nanohost.config.home import Home, lock_home
 from nanohost.db import agent_groups, sessions
 from nanohost.db.database import Store
+from nanohost.db.open import open_home_store
 from nanohost.mailbox.mailboxes import Mailboxes
 
 CROWDS = (100, 1000, 10_000)

@@ -255,6 +255,22 @@ async def test_a_session_with_work_gets_no_second_container_during_adoption(
         assert len(runtime.started_specs) == 1
 
 
+@pytest.mark.behaviour("SE-05")
+@pytest.mark.parametrize("may_be_done", [True, False])
+async def test_a_wake_reads_the_file_of_a_running_runner_only_if_the_work_may_be_done(
+    tmp_path: Path, may_be_done: bool
+) -> None:
+    async with run_manager(tmp_path, FakeRuntime()) as bench:
+        session = await bench.add_session("a")
+        bench.manager.wake(session.id)
+        await wait_until(lambda: bool(bench.runtime.living) and not bench.manager._start_workers.active_count())
+        await wait_until(lambda: not bench.manager._ack_workers.active_count())
+        reads = bench.mailboxes.read_count
+        bench.store.bus.publish(SessionHasWork(session.id, may_be_done=may_be_done))
+        await wait_until(lambda: not bench.manager._ack_workers.active_count())
+        assert (bench.mailboxes.read_count > reads) is may_be_done
+
+
 class DiesAsItStarts(FakeRuntime):
     """The second container is dead and reaped before its start has finished."""
 

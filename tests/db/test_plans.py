@@ -27,7 +27,7 @@ SMALL = {
     "wirings": "a row for each agent in a chat, made by a person",
     "destinations": "a row for each chat that a person named to an agent",
     "roles": "a row for each person whom a person let in",
-    "late_messages": "150 rows at most, see late.MOST",
+    "late_messages": "150 rows at most, see overdue_messages.MAX_ROWS",
     "holds": "a row for each session or agent that somebody has put on hold",
 }
 """Tables that do not grow with messages."""
@@ -69,10 +69,10 @@ MANY_BEHIND = {
     "db.deliveries.LATER_MESSAGE": "asks whether there is any",
     "db.dropped.DELETE_OLD": A_BATCH,
     "db.events.QUARANTINED": "takes the first ones",
-    "db.late_messages.EVENTS": "takes the newest that were set aside",
-    "db.late_messages.DELIVERIES": "takes the newest that are dead",
-    "db.late_messages.LATEST_EVENT": "takes the latest",
-    "db.late_messages.HAS_NOTICE": "asks whether there is any of at most ten",
+    "db.overdue_messages.EVENTS": "takes the newest that were set aside",
+    "db.overdue_messages.DELIVERIES": "takes the newest that are dead",
+    "db.overdue_messages.LATEST_EVENT": "takes the latest",
+    "db.overdue_messages.HAS_NOTICE": "asks whether there is any of at most ten",
     "db.moved_chats.IS_USED": "asks whether there is any",
     "db.moved_chats.DELETE": LOOKS_FOR_ONE,
     "db.moved_chats.SESSIONS": "see HEAVY",

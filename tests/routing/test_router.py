@@ -274,6 +274,30 @@ async def test_an_event_is_written_to_the_mailbox_and_its_session_is_woken_and_d
     assert await world.outcomes() == [("hello", "written")]
 
 
+class AckedBeforeRecorded(RouteWriter):
+    """The runner's acks of the row are processed before the row is on record."""
+
+    async def write(self, session: Session, rows: Sequence[RoutedEntry]) -> tuple[list[Route], WriteResult]:
+        made, written = await super().write(session, rows)
+        async with self._store.transaction() as tx:
+            await sessions.advance_ack_cursor(tx, session, cursor=7, due=None, has_failures=False)
+        return made, written
+
+
+@pytest.mark.behaviour("SE-05")
+@pytest.mark.parametrize(("writer", "may_be_done"), [(RouteWriter, False), (AckedBeforeRecorded, True)])
+async def test_a_wake_tells_whether_acks_were_processed_while_the_message_was_written(
+    world: World, writer: type[RouteWriter], may_be_done: bool
+) -> None:
+    """Only then the work may be done already; otherwise nobody needs to read the runner's file for it."""
+    told = record_events(world.store.bus, SessionHasWork, lambda event: event.may_be_done)
+    await world.wire(await world.chat(), await world.agent("a"))
+    await world.says("hello")
+    async with world.router(writer).opened():
+        await world.until(world.nothing_new)
+    assert told == [may_be_done]
+
+
 async def test_an_event_published_while_the_router_is_open_is_routed(world: World) -> None:
     await world.wire(await world.chat(), await world.agent("a"))
     async with world.routing():

@@ -309,7 +309,8 @@ class AckProcessor:
             await turn_costs.save(tx, session.id, agent_group=group, usages=reported, gateway_totals=seen, now=now)
             usage_by_turn = turn_usage.turn_usages(usages, seen)
             await uncounted_attempts.add(tx, session.id, applied.uncounted_attempts)
-            await uncounted_attempts.delete(tx, session.id, [ack.message_id for ack, _ in applied.closed])
+            retried = [ack.message_id for ack, _ in applied.closed if ack.tries]  # a first attempt has none before it
+            await uncounted_attempts.delete(tx, session.id, retried)
             await message_turns.record_starts(tx, session.id, _begun_turns(report.acks), now)
             await message_turns.record_ends(tx, session.id, _ended_turns(applied), now)
             if previous is not None and failures is None:

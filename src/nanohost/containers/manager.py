@@ -191,7 +191,7 @@ class ContainerManager:
             await self._ack_processor.restore_backoff()
             await self._adopt_all()
             # Subscribe only now: before its container is adopted, a session would get a second one.
-            wakes = Subscription(SessionHasWork, lambda event: self.wake(event.session))
+            wakes = Subscription(SessionHasWork, lambda event: self.wake(event.session, may_be_done=event.may_be_done))
             stack.enter_context(self._bus.subscribed(wakes))
             try:
                 yield
@@ -217,16 +217,19 @@ class ContainerManager:
             slot.last_activity = self._clock.monotonic()
         self._ack_workers.notify(session)
 
-    def wake(self, session: SessionId) -> None:
-        """Have the session's work done: a running runner notices it by itself; otherwise a container is queued."""
+    def wake(self, session: SessionId, *, may_be_done: bool = True) -> None:
+        """Have the session's work done: a running runner notices it by itself; otherwise a container is queued.
+
+        `may_be_done`: see SessionHasWork.
+        """
         slot = self._pool.get(session)
         if slot is not None:
             slot.last_activity, slot.is_busy = self._clock.monotonic(), True
             slot.wakes += 1
             if slot.state is not SlotState.STOPPING:
-                # The runner may have finished the work before it was on record. If the model is in backoff, no runner
-                # takes it, and processing the acks notifies the sender.
-                self._ack_workers.notify(session)
+                # If the model is in backoff, no runner takes the work, and processing the acks notifies the sender.
+                if may_be_done or self._ack_processor.is_in_backoff(session):
+                    self._ack_workers.notify(session)
                 return
         if self._ack_processor.is_in_backoff(session):
             self._ack_workers.notify(session)
@@ -594,7 +597,7 @@ class ContainerManager:
                 self._begin_stop(slot)
         if state.has_changed and state.due_at is not None and self._is_for_sweep(id, state.due_at):
             self._sweep_wakeup.set()
-        if state.more:
+        if state.more or self._wakes(id) != wakes:
             self._ack_workers.notify(id)
         self._start_queued()  # a queued session may now replace an idle container
 

@@ -31,9 +31,13 @@ class MailboxHasPendingRows:
 @dataclass(frozen=True, slots=True)
 class SessionHasWork:
     """A session has work for its agent: a message was written to its inbound.db, or one is due again. The container
-    manager wakes the runner or starts a container."""
+    manager wakes the runner or starts a container.
+
+    `may_be_done`: the runner may have done the work before it was on record, so its acks are to be checked.
+    """
 
     session: SessionId
+    may_be_done: bool = True
 
 
 @dataclass(frozen=True, slots=True)

@@ -87,7 +87,7 @@ VALUES (?, ?, ?, ?, ?, ?)
 MAKE_DUE = """
 UPDATE sessions SET due_at = CASE WHEN :at <= :now THEN :at ELSE min(ifnull(due_at, :at), :at) END,
     last_active_at = :now
-WHERE id = :id
+WHERE id = :id RETURNING ack_cursor
 """
 REPLACE_DUE = "UPDATE sessions SET due_at = :due WHERE id = :id AND due_at IS :seen"
 ADVANCE_OUT_CURSOR = """
@@ -222,10 +222,11 @@ async def add(
     return session
 
 
-async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> None:
-    """Record that there is work from `at` on. Work that is due now always changes due_at, so that `replace_due`
-    fails."""
-    await tx.execute(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
+async def make_due(tx: Transaction, session: SessionId, *, at: datetime, now: datetime) -> int | None:
+    """Record that there is work from `at` on. Work that is due now always changes due_at, so that `replace_due` fails.
+    Returns the session's ack cursor; None if there is no such session."""
+    row = await tx.fetch_one(MAKE_DUE, {"at": to_text(at), "now": to_text(now), "id": session})
+    return None if row is None else row["ack_cursor"]
 
 
 async def replace_due(tx: Transaction, session: SessionId, *, expected: datetime | None, due: datetime | None) -> bool:

@@ -22,11 +22,12 @@ T = TypeVar("T")
 @dataclass(slots=True, kw_only=True)
 class WriteResult:
     """The work that written rows cause. `has_agent_work`: for the agent. `has_runner_work`: for the runner. `is_due`:
-    the session is due now."""
+    the session is due now. `ack_cursor`: the session's before the rows were written; None if that is not known."""
 
     has_agent_work: bool = False
     has_runner_work: bool = False
     is_due: bool = False
+    ack_cursor: int | None = None
 
 
 class MailboxWriter:
@@ -39,7 +40,7 @@ class MailboxWriter:
         """Write messages for the session's agent. Raises MailboxError; then none of them is written."""
         await self._mailboxes.put(session, messages)
         wakes = any(message.trigger for message in messages)
-        return WriteResult(has_agent_work=wakes, is_due=wakes)
+        return WriteResult(has_agent_work=wakes, is_due=wakes, ack_cursor=session.ack_cursor)
 
     async def change(self, session: Session, change: Callable[[InboundWriter], T]) -> T:
         """Call `change` in one transaction, wake the runner and return the result. `change` may be called again; see

@@ -205,13 +205,15 @@ class RouteWriter:
     async def _record_write_result(self, tx: Transaction, session: SessionId, result: WriteResult) -> None:
         if isinstance(result, CommandResult):
             await self._commands.record(tx, result)
+        cursor = None
         if result.is_due:
             now = self._clock.now()
-            await sessions.make_due(tx, session, at=now, now=now)
+            cursor = await sessions.make_due(tx, session, at=now, now=now)
         if result.has_runner_work:
             tx.emit(SessionHasControlMessages(session))
         if result.has_agent_work:
-            tx.emit(SessionHasWork(session))
+            # Acks of the rows, if any, were processed since: then the work is done, and the session is due for nothing.
+            tx.emit(SessionHasWork(session, may_be_done=cursor is None or cursor != result.ack_cursor))
 
 
 def _log_routed(batch: RoutingBatch, resolved: Sequence[Route]) -> None:
