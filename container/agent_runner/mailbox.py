@@ -82,7 +82,7 @@ class Mailbox:
     def __init__(self, layout: SessionLayout, *, lease: str, durable: bool = True) -> None:
         """Opens the files, and rolls back unfinished writes of an earlier runner.
 
-        Raises InvalidFileError, VersionMismatch, Busy.
+        Raises InvalidFileError, VersionMismatch, FileLocked.
         """
         self._layout = layout
         self._writer = OutboundWriter(layout.outbound_db, container_id=lease, durable=durable)
@@ -125,7 +125,7 @@ class Mailbox:
         return await self._run_in_thread(self._poll, now, force, questions)
 
     async def meta(self) -> Meta:
-        """Returns the host's current data about the session. Raises FileNotReady, Busy."""
+        """Returns the host's current data about the session. Raises FileNotReady, FileLocked."""
         return await self._retry_while_busy(self._read_meta)
 
     async def claim(self, batch: Batch, now: datetime) -> ClaimedTurn:
@@ -150,12 +150,12 @@ class Mailbox:
         return sent
 
     async def find_inbound(self, seq: int) -> MessageIn | None:
-        """Returns the inbound message with this number, while the host keeps it. Raises FileNotReady, Busy."""
+        """Returns the inbound message with this number, while the host keeps it. Raises FileNotReady, FileLocked."""
         return await self._retry_while_busy(self._read_by_seq, seq)
 
     async def find_claimed_answer(self, question: SentMessage) -> MessageIn | None:
         """Returns the answer to the agent's question, if this or an earlier turn claimed it; else the next poll finds
-        it. Raises FileNotReady, Busy."""
+        it. Raises FileNotReady, FileLocked."""
         return await self._retry_while_busy(self._find_claimed_answer, question)
 
     async def finish(self, end: TurnEnd, now: datetime) -> None:

@@ -1,7 +1,7 @@
 """The contract of a session's two files. Standard library only; host and runner both import it.
 
-Read in this order: layout (where things are), schema (the tables), rows and payloads (what is in them),
-inbound and outbound (who writes and reads which file), ids and sequence (why nothing happens twice).
+Read in this order: layout (the paths), schema (the tables), rows and payloads (their content), inbound and outbound
+(who writes and reads which file), ids and sequence (why a repeated step changes nothing).
 """
 
 VERSION = 1

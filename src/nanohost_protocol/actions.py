@@ -1,6 +1,6 @@
-"""The names of what a runner asks of the host: written here, and nowhere else.
+"""Defines the names of the actions that a runner can request: each is written here only.
 
-The actions themselves are the host's (nanohost.actions). One that an install adds has its name in its own file.
+The actions are implemented in nanohost.actions. An action that an install adds has its name in its own file.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from enum import StrEnum
 
 
 class ActionName(StrEnum):
-    """Its subject and a verb."""
+    """Names of actions: subject.verb."""
 
     DESTINATIONS_ADD = "destinations.add"
     MESSAGES_REPEAT = "messages.repeat"

@@ -1,8 +1,8 @@
-"""Named places in host and runner where a process may be killed, so that tests can kill it just there.
+"""Defines crash points: named places in host and runner at which a test can kill the process.
 
-Promises: without NANOHOST_CRASH_AT in the environment `crash_point` compares one constant and returns. With it, `name`
-or `name:n`, the process ends itself by SIGKILL at that point's n-th passage: nothing is said, nothing is tidied.
-NANOHOST_CRASH_RUNNER_AT, set for a host, becomes the NANOHOST_CRASH_AT of the runners it starts.
+Without NANOHOST_CRASH_AT in the environment, `crash_point` compares one constant and returns. If the variable is `name`
+or `name:n`, the process kills itself by SIGKILL the n-th time that it reaches that point. A host passes the value of
+its NANOHOST_CRASH_RUNNER_AT to the runners that it starts, as their NANOHOST_CRASH_AT.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ RUNNER_ENV_VARIABLE = "NANOHOST_CRASH_RUNNER_AT"
 HOST_POINTS: Mapping[str, str] = {
     "inbox.open": "an event is written, its transaction is open",
     "inbox.committed": "the event is committed, the platform not yet told",
-    "host_requests.open": "what the host itself was asked is done, its transaction is open",
+    "host_requests.open": "a request to the host itself is carried out, its transaction is open",
     "host_requests.committed": "it is committed, nobody is notified yet",
-    "answers.claimed": "who answered a question is on record, the session does not have it yet",
+    "answers.claimed": "the answer to a question is on record, the session does not have it yet",
     "routing.written": "the message is in the mailbox, not yet on record",
     "routing.recorded": "the route is on record, nobody is woken yet",
     "collector.open": "the ledger's entries are written, the transaction is open",
@@ -29,7 +29,7 @@ HOST_POINTS: Mapping[str, str] = {
     "approvals.asking": "a card for an approver is written, its transaction is open",
     "approvals.asked": "the card is committed, nobody sends it yet",
     "approvals.open": "an approval is decided and took effect, the transaction is open",
-    "actions.done": "its outcome is committed, the agent is not notified",
+    "actions.done": "the outcome of a request is committed, the agent is not notified",
     "sender.intended": "the intent is committed, the channel not yet asked",
     "sender.sent": "the platform has the message, its outcome is not written",
     "sender.open": "the outcome is written, its transaction is open",
@@ -43,27 +43,27 @@ HOST_POINTS: Mapping[str, str] = {
     "containers.reaped": "the lease is released, its final acks are not processed",
     "acks.applied": "acks are in the mailbox, not yet in the central database",
 }
-"""Every point of the host, and what is true there."""
+"""The crash points of the host, and the state at each."""
 
 RUNNER_POINTS: Mapping[str, str] = {
     "runner.locked": "the runner has its lock, no file is open",
-    "runner.begun": "earlier claims are given up, nothing is claimed",
+    "runner.begun": "claims of earlier containers are abandoned, nothing is claimed",
     "runner.claimed": "the turn is claimed",
     "runner.asked": "the provider has the prompt",
     "runner.said": "a tool's message is committed, in the middle of the turn",
-    "runner.answered": "the answer is there, not yet written",
+    "runner.answered": "the provider has answered, nothing of it is written",
     "runner.finishing": "the answer is written, the transaction that ends the turn is open",
     "runner.finished": "the turn's end is committed",
     "runner.pruning": "old rows are deleted, the transaction is open",
 }
-"""Every point of the runner."""
+"""The crash points of the runner, and the state at each."""
 
 
 class CrashTrigger:
-    """The point where this process is to end, and at which passage."""
+    """Kills the process when it reaches one crash point for the n-th time."""
 
     def __init__(self, text: str) -> None:
-        """`text`: NAME or NAME:N. Raises ValueError for a point that does not exist."""
+        """`text`: NAME or NAME:N. Raises ValueError for an unknown crash point."""
         name, _, passage = text.partition(":")
         if name not in HOST_POINTS and name not in RUNNER_POINTS:
             raise ValueError(f"{ENV_VARIABLE}: there is no crash point {name!r}")
@@ -71,7 +71,7 @@ class CrashTrigger:
         self._remaining_hits = int(passage or 1)
 
     def hit(self, name: str) -> None:
-        """The process is at the point `name`."""
+        """Record that the process is at the crash point `name`; kill it if this is the one."""
         if name == self._name:
             self._remaining_hits -= 1
             if self._remaining_hits <= 0:
@@ -82,12 +82,13 @@ _trigger = CrashTrigger(os.environ[ENV_VARIABLE]) if os.environ.get(ENV_VARIABLE
 
 
 def crash_point(name: str) -> None:
-    """Say that the process is at this point."""
+    """Mark a crash point. Does nothing unless a test has chosen it."""
     if _trigger is not None:
         _trigger.hit(name)
 
 
 def runner_environment(environment: Mapping[str, str]) -> dict[str, str]:
-    """What a runner is to be given of the host's environment: nothing, but for a test that kills runners."""
+    """Returns the environment variables that a runner gets from the host's environment: the crash point of a test, if
+    any."""
     wanted = environment.get(RUNNER_ENV_VARIABLE)
     return {ENV_VARIABLE: wanted} if wanted else {}

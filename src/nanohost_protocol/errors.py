@@ -1,12 +1,12 @@
-"""What can be wrong with a session's file.
+"""Defines the errors of a session's files.
 
 ProtocolError
-├── InvalidFileError           not a database, or a database of something else
-├── VersionMismatch   written by another version of the contract
-├── FileNotReady          half written by a process that died; its owner has to open it first. "No news yet".
-├── Busy              the other side holds it; try again
-├── ReadLimitExceeded           it takes more steps, time or memory to read than any mailbox
-└── PayloadError      a row whose content is not what its kind says
+├── InvalidFileError   not a database, or another program's database
+├── VersionMismatch    written by another version of the contract
+├── FileNotReady       without tables, or left half written by a process that died: there is nothing to read yet
+├── FileLocked         locked by the other side: try again
+├── ReadLimitExceeded  reading it takes more steps, time or memory than a mailbox may
+└── PayloadError       the content of a row does not match its kind
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The heartbeat: a file whose time says that the runner's process is alive. It says nothing about progress."""
+"""Implements the heartbeat: the runner's process touches a file while it is alive. It shows no progress of a turn."""
 
 from __future__ import annotations
 
@@ -37,12 +37,12 @@ def _touch(path: Path) -> None:
         path.touch()
         os.utime(path)
     except OSError:
-        return  # a full or read-only disk is the host's to notice: the beat stops
+        return  # the disk is full or read-only: the host notices that the heartbeat stops
 
 
 def last_heartbeat(path: Path) -> datetime | None:
-    """When it last beat, or None if it never did or the time is no time. A link is not followed: the folder is the
-    container's, and so is what it sets the file's time to."""
+    """Returns the time of the last heartbeat; None if there was none, or if the file's time is invalid. Follows no
+    link: the container controls the folder and can set any time."""
     try:
         return datetime.fromtimestamp(path.lstat().st_mtime, UTC)
     except (OSError, OverflowError, ValueError):

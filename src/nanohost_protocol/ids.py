@@ -1,4 +1,4 @@
-"""Ids that are worked out instead of drawn: the same cause gives the same id, so doing it again changes nothing."""
+"""Derives ids from their causes: the same cause gives the same id, so a repeated step changes nothing."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ DERIVED_LENGTH = 24
 
 
 def derive_id(letter: str, *parts: str) -> str:
-    """An id from its causes. Parts are length-prefixed: ("ab", "c") and ("a", "bc") differ."""
+    """Returns an id that is a hash of its parts. Parts are length-prefixed: ("ab", "c") and ("a", "bc") differ."""
     digest = hashlib.sha256()
     for part in parts:
         raw = part.encode("utf-8", "surrogatepass")
@@ -20,7 +20,7 @@ def derive_id(letter: str, *parts: str) -> str:
 
 
 def random_id(letter: str) -> str:
-    """A new random id of the same form, for things that have no cause in a file: sessions, leases."""
+    """Returns a random id of the same form, for sessions and leases, which have no recorded cause."""
     return letter + _base32(secrets.token_bytes(10))
 
 
@@ -33,17 +33,18 @@ def channel_message_id(
     event_kind: str,
     wiring: int,
 ) -> str:
-    """The id of the messages_in row that one platform event makes for one wiring."""
+    """Returns the id of the messages_in row of a platform event for a wiring."""
     return derive_id("m", channel_type, instance, platform_id, platform_message_id, event_kind, str(wiring))
 
 
 def turn_id(first_message_id: str) -> str:
-    """The id of the turn that a batch starts. A turn that is tried again keeps its batch and so its id."""
+    """Returns the id of the turn that starts with this message. A retried turn has the same batch and so the same
+    id."""
     return derive_id("t", first_message_id)
 
 
 def out_id(*, turn: str, kind: str, destination: str, content: str, occurrence: int) -> str:
-    """The id of an outbound row. `occurrence` counts equal messages in one run of the turn, from 0."""
+    """Returns the id of an outbound row. `occurrence` counts equal messages in one attempt of the turn, from 0."""
     return derive_id("o", turn, kind, destination, content, str(occurrence))
 
 
@@ -52,12 +53,13 @@ TASK_ID_LENGTH = 13
 
 
 def task_id(*, session: str, request: str) -> str:
-    """The id of the task that an outbound row asks for. Both sides work it out, so the agent need not wait for it."""
+    """Returns the id of the task that an outbound row requests. Both sides derive it, so the agent does not wait for
+    it."""
     return derive_id("j", session, request)[:TASK_ID_LENGTH]
 
 
 def notice_id(*, session: str, request: str) -> str:
-    """The id of the messages_in row that tells an agent the outcome of its request."""
+    """Returns the id of the messages_in row that tells an agent the outcome of its request."""
     return derive_id("a", session, request)
 
 

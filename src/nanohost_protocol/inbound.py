@@ -1,6 +1,7 @@
-"""inbound.db: the host writes, the runner reads.
+"""Writes and reads inbound.db: the host writes, the runner reads.
 
-The host opens it for one transaction at a time (`writing`); a runner takes a snapshot per poll (`inbound_snapshot`).
+The host opens it for one transaction at a time (`inbound_transaction`). A runner reads one snapshot for each poll
+(`inbound_snapshot`).
 """
 
 from __future__ import annotations
@@ -19,13 +20,13 @@ from nanohost_protocol.sqlite import connect_writer, immediate_transaction, read
 from nanohost_protocol.times import from_text, to_text
 
 WRITE_BUSY_TIMEOUT_S = 0.3
-"""How long a commit waits for a reader. The container manager stops a reader that holds on longer."""
+"""How long a commit waits for a reader. The container manager stops a container that blocks it for longer."""
 MAX_KEPT_DELIVERY_RESULTS = 1_000
-"""Of the runner's messages. It refers to the latest hundred, and to those that it has not pruned."""
+"""The runner refers to its latest hundred messages, and to those that it has not pruned."""
 MAX_LOOKBACK_MESSAGES = 10_000
-"""So far back a message is looked for by its platform's id: people react to what was said lately."""
+"""How many messages back a platform's id is looked for: people react to recent messages."""
 HELD_UNTIL_KEY = "held_until"
-"""The key in meta: nothing falls due before."""
+"""The key in meta for the time before which no message is due."""
 
 _INSERT_MESSAGE = """
 INSERT INTO messages_in
@@ -90,13 +91,13 @@ _SET_META = "INSERT INTO meta (key, value) VALUES (?, ?) ON CONFLICT (key) DO UP
 
 
 class InboundWriter:
-    """The host's half, inside one transaction."""
+    """Writes the host's file, in one transaction."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def insert(self, message: NewMessageIn) -> bool:
-        """Add a message; False if its id is there already (the step is being done again). Numbers never go back."""
+        """Add a message with the next number. Returns False if its id exists, because the step is repeated."""
         values = {
             "seq": next_even(self._highest_seq(), self._out_cursor()),
             "id": message.id,
@@ -113,17 +114,17 @@ class InboundWriter:
         return self._db.execute(_INSERT_MESSAGE, values).rowcount == 1
 
     def close(self, message_id: str, status: str) -> bool:
-        """Take over a final ack: completed or failed. False if it was taken over before."""
+        """Close a message as completed or failed. Returns False if it is closed already."""
         return self._db.execute(_CLOSE, {"id": message_id, "status": status}).rowcount == 1
 
     def retry(self, message_id: str, *, tries: int, process_after: datetime) -> bool:
-        """Make a message eligible again that was claimed at `tries`. False if that was done before."""
+        """Make a message eligible again that was claimed at `tries`. Returns False if that was done before."""
         values = {"id": message_id, "tries": tries, "process_after": to_text(process_after)}
         return self._db.execute(_RETRY, values).rowcount == 1
 
     def reschedule_earlier(self, *, shift: timedelta, now: datetime, held_until: datetime | None = None) -> None:
-        """Make what is not due yet fall due so much sooner: the clock was set back. `held_until`: until when `hold`
-        lasts now; what waits for that alone waits no longer."""
+        """Move messages that are not due yet earlier by `shift`, because the clock was set back. `held_until`: the new
+        end of the hold; messages that wait for the hold only are due then."""
         held = _optional_text(held_until)
         for row in self._db.execute(_NOT_YET_DUE, (to_text(now),)).fetchall():
             if row["process_after"] != held:
@@ -133,32 +134,33 @@ class InboundWriter:
             self.set_meta({HELD_UNTIL_KEY: held})
 
     def hold(self, until: datetime) -> None:
-        """Nothing that waits or is put from now on falls due before `until`, save rows for the runner itself."""
+        """Hold all messages, also later ones, until `until`, except control messages."""
         self._db.execute(_HOLD, {"until": to_text(until)})
         self.set_meta({HELD_UNTIL_KEY: to_text(until)})
 
     def release_hold(self) -> None:
-        """What waits only because of `hold` is due."""
+        """End the hold: messages that waited for it only are due."""
         held = self._held_until()
         if held is not None:
             self._db.execute(_RELEASE_HOLD, (held,))
             self._db.execute("DELETE FROM meta WHERE key = ?", (HELD_UNTIL_KEY,))
 
     def close_old_context(self, keep: int) -> int:
-        """Close what only rides along with other messages, but for the newest: nobody will ever see the rest. What says
-        that a message is gone stays while that waits itself. How many rows. Only while no runner may have claimed any
-        of these."""
+        """Close all but the newest `keep` messages that are context only: the agent would never read them. A deletion
+        stays open while its message is. Returns how many were closed. Call it only while no runner can have claimed
+        any."""
         return self._db.execute(_CLOSE_OLD_CONTEXT, (keep,)).rowcount
 
     def record_delivery_results(self, rows: Iterable[DeliveryResult]) -> None:
-        """Tell the runner the outcomes of its messages. The latest MAX_KEPT_DELIVERY_RESULTS stay."""
+        """Write the outcomes of the runner's messages. Keeps the latest MAX_KEPT_DELIVERY_RESULTS."""
         for row in rows:
             ids = json.dumps(row.platform_message_ids)
             self._db.execute(_UPSERT_DELIVERED, (row.out_id, row.status, ids, to_text(row.changed_at)))
         self._db.execute(_DELETE_OLD_DELIVERED, (MAX_KEPT_DELIVERY_RESULTS,))
 
     def set_destinations(self, destinations: Iterable[Destination], default: str | None) -> None:
-        """Replace the address book. `default` names where a message goes that names nobody and answers nothing."""
+        """Replace the address book. `default`: the destination of a message without a destination that answers
+        nothing."""
         self._db.execute("DELETE FROM destinations")
         self._db.execute("DELETE FROM session_routing")
         for position, destination in enumerate(destinations):
@@ -173,27 +175,28 @@ class InboundWriter:
             self._db.execute("INSERT INTO session_routing (only, destination) VALUES (1, ?)", (default,))
 
     def set_meta(self, values: Mapping[str, str]) -> None:
-        """Set keys; the others stay."""
+        """Set these keys. Other keys keep their values."""
         self._db.executemany(_SET_META, values.items())
 
     def pending(self) -> Iterator[MessageIn]:
-        """The open messages, oldest first."""
+        """Yields the open messages, oldest first."""
         for row in self._db.execute("SELECT * FROM messages_in WHERE status = 'pending' ORDER BY seq"):
             yield MessageIn.from_row(row)
 
     def first_due(self, now: datetime, *, has_container: bool) -> datetime | None:
-        """When the first of the open messages that wake an agent is due, `now` for one without a time; None: nothing
-        waits. One for a fresh container that was never taken is none for the container that lives."""
+        """Returns when the first open message that wakes the agent is due (`now` for one without a time); None if there
+        is none. If there `has_container`, on-wake messages that were never claimed are left out: they are for the next
+        container."""
         row = self._db.execute(_FIRST_DUE, {"now": to_text(now), "has_container": has_container}).fetchone()
         return None if row["due"] is None else from_text(row["due"])
 
     def control_messages(self) -> Iterator[MessageIn]:
-        """The open messages that are for the runner itself, oldest first."""
+        """Yields the open control messages, oldest first."""
         for row in self._db.execute(_CONTROL_MESSAGES):
             yield MessageIn.from_row(row)
 
     def latest_per_chat(self) -> Iterator[MessageIn]:
-        """Of each chat the latest open message that wakes an agent."""
+        """Yields the latest open message of each chat that wakes the agent."""
         for row in self._db.execute(_LATEST_PER_CHAT):
             yield MessageIn.from_row(row)
 
@@ -211,11 +214,11 @@ class InboundWriter:
         return None if row is None else str(row[0])
 
     def delete_closed(self, messages: Iterable[str]) -> None:
-        """Delete messages that are closed. The latest stays, closed or not: numbers never go back."""
+        """Delete closed messages. Keeps the latest message, so that numbers never decrease."""
         self._db.executemany(_DELETE_CLOSED, [(id,) for id in messages])
 
     def delete_delivery_results(self, before: datetime) -> None:
-        """Delete what was said before that moment of the runner's messages."""
+        """Delete the outcomes of the runner's messages that were written before that time."""
         self._db.execute("DELETE FROM delivered WHERE changed_at < ?", (to_text(before),))
 
     def _highest_seq(self) -> int:
@@ -230,21 +233,21 @@ class InboundWriter:
 def inbound_transaction(
     path: Path, *, durable: bool = True, busy_timeout_s: float = WRITE_BUSY_TIMEOUT_S
 ) -> Iterator[InboundWriter]:
-    """One transaction on the host's file; made on first use. Raises Busy when a reader holds on for
-    `busy_timeout_s`."""
+    """Open one transaction on the host's file, and create the file if it is missing. Raises FileLocked if a reader
+    holds a lock for `busy_timeout_s`."""
     connection = connect_writer(path, INBOUND, busy_timeout_s=busy_timeout_s, durable=durable)
     with translate_errors(str(path)), closing(connection), immediate_transaction(connection):
         yield InboundWriter(connection)
 
 
 class InboundReader:
-    """The runner's view, one consistent snapshot."""
+    """Reads one consistent snapshot of the host's file."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def due(self, now: datetime) -> Iterator[MessageIn]:
-        """Open messages whose time has come, oldest first; read lazily, so stop when you have enough."""
+        """Yields the open messages that are due, oldest first, and reads them lazily."""
         rows = self._db.execute(
             "SELECT * FROM messages_in WHERE status = 'pending' AND (process_after IS NULL OR process_after <= ?)"
             " ORDER BY seq",
@@ -254,13 +257,13 @@ class InboundReader:
             yield MessageIn.from_row(row)
 
     def overdue(self, *, before: datetime, due: datetime, limit: int) -> list[MessageIn]:
-        """The latest of the open messages that people wrote before a moment and that are due by another, oldest first;
-        context is none of them."""
+        """Returns the latest `limit` open messages that people wrote before `before` and that are due by `due`, oldest
+        first. Leaves out messages that are context only."""
         rows = self._db.execute(_OVERDUE, {"before": to_text(before), "due": to_text(due), "limit": limit}).fetchall()
         return [MessageIn.from_row(row) for row in reversed(rows)]
 
     def next_due(self, now: datetime) -> datetime | None:
-        """When the next message falls due that is not due yet."""
+        """Returns when the next message is due that is not due yet; None if there is none."""
         row = self._db.execute(
             "SELECT min(process_after) FROM messages_in WHERE status = 'pending' AND process_after > ?",
             (to_text(now),),
@@ -272,24 +275,25 @@ class InboundReader:
         return None if row is None else MessageIn.from_row(row)
 
     def existing_ids(self, message_ids: Iterable[str]) -> set[str]:
-        """Which of these are ids of messages."""
+        """Returns those of the ids that exist."""
         sql = "SELECT 1 FROM messages_in WHERE id = ?"
         return {id for id in message_ids if self._db.execute(sql, (id,)).fetchone()}
 
     def count_open_after(self, seq: int) -> tuple[int, int]:
-        """How many open messages have a higher number, and the highest number of those, or `seq`."""
+        """Returns how many open messages have a number above `seq`, and the highest of these numbers, or `seq`."""
         row = self._db.execute(
             "SELECT count(*), ifnull(max(seq), ?) FROM messages_in WHERE status = 'pending' AND seq > ?", (seq, seq)
         ).fetchone()
         return int(row[0]), int(row[1])
 
     def find_by_seq(self, seq: int) -> MessageIn | None:
-        """The message with this number."""
+        """Returns the message with this number, or None."""
         row = self._db.execute("SELECT * FROM messages_in WHERE seq = ?", (seq,)).fetchone()
         return None if row is None else MessageIn.from_row(row)
 
     def find_answer(self, out_id: str, *, after: int) -> MessageIn | None:
-        """The first answer to the runner's question with the number `after`, whatever happened to it since."""
+        """Returns the first answer to the question `out_id`, whatever its status. `after`: the number of the
+        question."""
         row = self._db.execute(
             "SELECT * FROM messages_in WHERE seq > ? AND kind = 'chat' AND json_valid(content)"
             " AND json_extract(content, '$.answers') = ? ORDER BY seq LIMIT 1",
@@ -298,7 +302,7 @@ class InboundReader:
         return None if row is None else MessageIn.from_row(row)
 
     def find_by_platform_id(self, chat: ChatId, platform_message_id: str) -> Iterator[MessageIn]:
-        """Of the latest messages those from this chat that stand here under a platform's id, oldest first."""
+        """Yields those of the latest messages of a chat that have this platform id, oldest first."""
         rows = self._db.execute(
             "SELECT * FROM messages_in WHERE seq > (SELECT max(seq) FROM messages_in) - ?"
             " AND platform_message_id = ? AND channel_type = ? AND instance = ? AND platform_id = ? ORDER BY seq",
@@ -308,7 +312,7 @@ class InboundReader:
             yield MessageIn.from_row(row)
 
     def find_out_ids(self, platform_message_id: str) -> tuple[str, ...]:
-        """Ids of the runner's messages that a platform knows by this id, in whatever chat."""
+        """Returns the ids of the runner's messages that have this platform id, in any chat."""
         rows = self._db.execute(
             "SELECT DISTINCT out_id FROM delivered, json_each(platform_message_ids) WHERE json_each.value = ?",
             (platform_message_id,),
@@ -316,7 +320,8 @@ class InboundReader:
         return tuple(row["out_id"] for row in rows)
 
     def undelivered(self, out_ids: Collection[str]) -> frozenset[str]:
-        """Those of these messages of the runner's that reach nobody, as far as the host has said."""
+        """Returns those of the runner's messages that were not delivered and will not be, as far as the host has
+        reported."""
         rows = self._db.execute(
             "SELECT out_id FROM delivered WHERE out_id IN (SELECT value FROM json_each(?))"
             " AND status IN ('dead', 'dropped')",
@@ -325,7 +330,8 @@ class InboundReader:
         return frozenset(row["out_id"] for row in rows)
 
     def closed_before(self, moment: datetime, *, after: int, limit: int) -> Mapping[int, str]:
-        """Ids of closed messages of before that moment by number, the first above `after`; never the latest message."""
+        """Returns up to `limit` ids of messages that were closed before that time, by number, lowest first, with
+        numbers above `after`. Never the latest message."""
         rows = self._db.execute(
             "SELECT seq, id FROM messages_in WHERE status IN ('completed', 'failed') AND timestamp < ? AND seq > ?"
             " AND seq < (SELECT max(seq) FROM messages_in) ORDER BY seq LIMIT ?",
@@ -334,7 +340,7 @@ class InboundReader:
         return {row["seq"]: row["id"] for row in rows}
 
     def has_delivery_results_before(self, moment: datetime) -> bool:
-        """Whether something was said before that moment of the runner's messages."""
+        """Returns whether outcomes of the runner's messages were written before that time."""
         row = self._db.execute("SELECT 1 FROM delivered WHERE changed_at < ? LIMIT 1", (to_text(moment),))
         return row.fetchone() is not None
 
@@ -355,7 +361,8 @@ class InboundReader:
 
 @contextmanager
 def inbound_snapshot(path: Path) -> Iterator[InboundReader]:
-    """A snapshot of the host's file. Raises what sqlite.reading raises; FileNotReady and Busy mean no news yet."""
+    """Open a snapshot of the host's file. Raises what `read_snapshot` raises; after FileNotReady and FileLocked, try
+    again."""
     with read_snapshot(path, INBOUND) as connection:
         yield InboundReader(connection)
 

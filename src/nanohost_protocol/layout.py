@@ -1,6 +1,6 @@
-"""Where things are: inside a session's folder, and inside a container.
+"""Defines the paths in a session's folder and in a container.
 
-A folder is mounted, never a database file alone: without its journal beside it a reader after a crash would see
+A folder is mounted, never a database file alone: without the journal beside the file, a reader after a crash would see
 uncommitted rows.
 """
 
@@ -10,20 +10,20 @@ from dataclasses import dataclass
 from pathlib import Path
 
 WORKSPACE = Path("/workspace")
-"""Where a container finds its session. Runtimes without mounts pass another path in NANOHOST_WORKSPACE."""
+"""The session's folder in a container. Runtimes without mounts pass another path in NANOHOST_WORKSPACE."""
 EXTENSIONS = Path("/opt/nanohost-extensions")
-"""Where a container finds the install's own providers and tools. NANOHOST_EXTENSIONS says that there are any, and names
-another path where there are no mounts."""
+"""The folder of the install's own providers and tools in a container. NANOHOST_EXTENSIONS is set if there are any, to
+this path or, for runtimes without mounts, to another."""
 PROVIDERS, TOOLS = "providers", "tools"
-"""The folders in it, as they are called in the install root, too."""
+"""The names of its folders, the same as in the install root."""
 
 
 @dataclass(frozen=True, slots=True)
 class SessionLayout:
     """The paths of one session below `root`: the session's folder on the host, /workspace in a container.
 
-    `in_dir` is written by the host and read-only to the container; `out_dir` and `state_dir` are the container's;
-    `run_dir` holds sockets the host listens on; `log_dir` is never visible inside.
+    The host writes `in_dir`, which is read-only in the container. The container writes `out_dir` and `state_dir`.
+    `run_dir` holds sockets on which the host listens. `log_dir` is not visible in the container.
     """
 
     root: Path
@@ -74,5 +74,5 @@ class SessionLayout:
 
     @property
     def agent_dir(self) -> Path:
-        """The agent group's folder: mounted here in a container, linked here where there are no mounts."""
+        """The agent group's folder: a mount in a container, a link for runtimes without mounts."""
         return self.root / "agent"

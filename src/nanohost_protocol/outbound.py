@@ -1,7 +1,7 @@
-"""outbound.db: the runner writes, the host reads.
+"""Writes and reads outbound.db: the runner writes, the host reads.
 
-The runner keeps one connection for its life (`OutboundWriter`); each method is one transaction, so a kill between
-two calls leaves whole steps only. The host reads snapshots (`outbound_snapshot`) and believes nothing in them.
+The runner keeps one connection (`OutboundWriter`). Each method is one transaction, so a kill between two calls leaves
+complete steps only. The host reads snapshots (`outbound_snapshot`) and trusts nothing in them.
 """
 
 from __future__ import annotations
@@ -39,17 +39,18 @@ from nanohost_protocol.sqlite import (
 from nanohost_protocol.times import to_text
 
 WRITE_BUSY_TIMEOUT_S = 5.0
-"""The host reads for less than a millisecond; five seconds of waiting means something is very wrong."""
+"""The host reads for less than a millisecond; it holds a lock for five seconds only if it is broken."""
 
 MAX_KEPT_TURNS = 1000
-"""Of the ended ones. A turn that is run again is among the latest."""
+"""Ended turns that are kept. A turn that is retried is among the latest."""
 
 MAX_KEPT_REFS = 100
-"""Of the messages that are pruned: people react to what was said lately."""
+"""References to pruned messages that are kept: people react to recent messages."""
 
 MAX_KEPT_QUESTIONS = 20
 MAX_KEPT_QUESTION_CHARS = 4000
-"""Of those that are pruned: an answer may come much later, and is shown with what it answers. Characters of content."""
+"""Pruned questions that are kept, and the most characters of their content: an answer may come much later, and is shown
+with its question."""
 
 _DELETE_OLD_TURNS = """
 DELETE FROM turns WHERE rowid <= (SELECT max(rowid) FROM turns) - ? AND ended_at IS NOT NULL
@@ -93,7 +94,7 @@ WHERE turn_id = :turn_id
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageRef:
-    """What is left of a message once it is pruned: its number, and the two columns that say where it went."""
+    """What is kept of a pruned message: its number, and the columns that determine its destination."""
 
     seq: int
     destination: str | None
@@ -102,9 +103,9 @@ class MessageRef:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnEnd:
-    """Everything that the end of a turn commits at once.
+    """What the end of a turn commits in one transaction.
 
-    `error` None means completed. `state` is written to session_state; a None value removes the key.
+    `error`: None if the turn completed. `state`: written to session_state; a None value removes the key.
     """
 
     turn_id: str
@@ -116,7 +117,7 @@ class TurnEnd:
 
 
 class OutboundWriter:
-    """The runner's half. `container_id` marks its claims; a later container never inherits them."""
+    """Writes the runner's file. `container_id`: marks its claims, which no later container inherits."""
 
     def __init__(self, path: Path, *, container_id: str, durable: bool = True) -> None:
         self._path = str(path)
@@ -127,7 +128,7 @@ class OutboundWriter:
         self._db.close()
 
     def abandon_stale_claims(self, now: datetime) -> None:
-        """Mark what earlier containers left open as abandoned, and forget what was true of them only."""
+        """Mark the open claims of earlier containers as abandoned, and delete their container state."""
         with self._transaction():
             left = self._db.execute(
                 "SELECT message_id FROM processing_ack WHERE status = 'processing' AND container_id != ?",
@@ -143,7 +144,7 @@ class OutboundWriter:
     def claim(
         self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, skipped: Sequence[MessageIn] = ()
     ) -> None:
-        """Begin a turn over a batch: the turn and all its claims, or none of it. What was passed over is closed."""
+        """Begin a turn and claim its messages. `skipped`: messages to close without a turn."""
         with self._transaction():
             self._db.execute(
                 _BEGIN_TURN,
@@ -155,7 +156,7 @@ class OutboundWriter:
     def claim_more(
         self, turn_id: str, messages: Sequence[MessageIn], now: datetime, *, skipped: Sequence[MessageIn] = ()
     ) -> None:
-        """Add follow-ups to the turn that is running. What was passed over is closed."""
+        """Add messages to the running turn. `skipped`: messages to close without a turn."""
         with self._transaction():
             turn = self._turn(turn_id)
             assert turn is not None, "a turn is claimed before it is extended"
@@ -165,19 +166,19 @@ class OutboundWriter:
             self._skip(turn_id, skipped, now)
 
     def skip(self, messages: Sequence[MessageIn], now: datetime) -> None:
-        """Close messages that no turn is to take, each by itself."""
+        """Close messages without a turn, one by one."""
         with self._transaction():
             for message in messages:
                 self._skip(turn_id(message.id), [message], now)
 
     def insert(self, message: NewMessageOut, *, highest_seen_seq: int, now: datetime) -> bool:
-        """One message during a turn. False if this turn said it before. `highest_seen_seq`: the highest number seen
-        elsewhere."""
+        """Add a message during a turn. Returns False if an earlier attempt of the turn added it. `highest_seen_seq`:
+        the highest number seen in the host's file."""
         with self._transaction():
             return self._insert(message, highest_seen_seq, now)
 
     def finish(self, end: TurnEnd, *, highest_seen_seq: int, now: datetime) -> None:
-        """End a turn: its last messages, the acks of all it contained, its record and the state, in one step."""
+        """End a turn: write its last messages, the acks of its messages, its record and the state."""
         with self._transaction():
             for message in end.messages:
                 self._insert(message, highest_seen_seq, now)
@@ -188,7 +189,7 @@ class OutboundWriter:
             crash_point("runner.finishing")
 
     def release(self, turn_id: str, now: datetime) -> None:
-        """Give a turn's messages back unanswered: an orderly stop in the middle of it."""
+        """Abandon the claims of a turn that an orderly stop interrupted, so that its messages are retried."""
         with self._transaction():
             for message_id in self._claimed_ids(turn_id):
                 self._db.execute(
@@ -197,7 +198,7 @@ class OutboundWriter:
                 )
 
     def acks(self, message_ids: Iterable[str]) -> dict[str, Ack]:
-        """What was said of these messages before."""
+        """Returns the acks of those of the messages that have one."""
         found = {}
         for message_id in message_ids:
             row = self._db.execute("SELECT * FROM processing_ack WHERE message_id = ?", (message_id,)).fetchone()
@@ -210,12 +211,12 @@ class OutboundWriter:
             return self._turn(turn_id)
 
     def sent_messages(self, turn_id: str) -> tuple[MessageOut, ...]:
-        """What this turn has sent so far, in earlier attempts too."""
+        """Returns the messages that the turn has written, in all attempts."""
         rows = self._db.execute("SELECT * FROM messages_out WHERE turn_id = ? ORDER BY seq", (turn_id,))
         return tuple(MessageOut.from_row(row) for row in rows)
 
     def message_ref(self, out_id: str) -> MessageRef | None:
-        """The number of a message of ours and where it went, also for a while after it was pruned."""
+        """Returns the number and destination of a message, also for a while after it was pruned."""
         row = self._db.execute("SELECT * FROM messages_out WHERE id = ?", (out_id,)).fetchone()
         if row is not None:
             return MessageRef(seq=row["seq"], destination=row["destination"], in_reply_to=row["in_reply_to"])
@@ -223,7 +224,7 @@ class OutboundWriter:
         return None if kept is None else MessageRef(seq=kept[0], destination=kept[1], in_reply_to=kept[2])
 
     def question(self, out_id: str) -> str | None:
-        """The content of a question of ours, also for a while after it was pruned."""
+        """Returns the content of a question, also for a while after it was pruned."""
         row = self._db.execute(
             "SELECT content FROM messages_out WHERE id = ? AND kind = 'question'", (out_id,)
         ).fetchone()
@@ -234,18 +235,18 @@ class OutboundWriter:
         return None if row is None else str(row[0])
 
     def set_state(self, key: str, value: str | None) -> None:
-        """Remember something across containers; None forgets it."""
+        """Save a value that later containers can read; None deletes it."""
         with self._transaction():
             self._set_state(key, value)
 
     def set_progress(self, values: Mapping[str, str]) -> None:
-        """Replace container_state: what this container is doing."""
+        """Replace container_state, which describes what this container is doing."""
         with self._transaction():
             self._db.execute("DELETE FROM container_state")
             self._db.executemany("INSERT INTO container_state (key, value) VALUES (?, ?)", values.items())
 
     def prune(self, *, out_cursor: int, ack_cursor: int) -> None:
-        """Delete what the host has taken over: sent messages of ended turns, and final acks; and turns of long ago."""
+        """Delete rows that the host has processed: messages of completed turns and final acks; also old turns."""
         with self._transaction():
             self._keep_refs(out_cursor)
             self._keep_questions(out_cursor)
@@ -368,8 +369,9 @@ class OutboundWriter:
         return questions
 
     def _next_change(self) -> int:
-        # Kept in session_state as well: after pruning, the highest number left in the table may be below the
-        # host's cursor, and a change at or below it would never be read.
+        # Also saved in session_state: after pruning, the highest number in the table may be below the host's cursor,
+        # and
+        # the host would never read a change with such a number.
         highest = self._db.execute("SELECT coalesce(max(change), 0) FROM processing_ack").fetchone()[0]
         change = max(int(highest), int(self.state("ack_change") or 0)) + 1
         self._set_state("ack_change", str(change))
@@ -377,20 +379,20 @@ class OutboundWriter:
 
 
 MAX_FIELD_CHARS = 1024
-"""Characters of any field but content; a sentence for a person is cut there."""
+"""The most characters of each field except content. A longer sentence for a person is truncated."""
 MAX_READ_CHARS = MAX_CONTENT_BYTES // 4
-"""Content taken over in one look, about; the rest comes with the next."""
+"""About the most characters of content in one read; the rest comes with the next."""
 MAX_MESSAGE_IDS_BYTES = 64 * 1024
-"""Characters of the ids of a turn's messages, as JSON; a turn with a longer list is stepped over."""
+"""The most bytes of the ids of a turn's messages, as JSON. A turn with more is skipped."""
 MAX_ACKS_PER_READ = 200
-"""Each costs the host some statements; more come with the next look."""
+"""Each costs the host some statements; the rest comes with the next read."""
 MAX_CLAIMS_PER_READ = 500
-"""A batch of a turn is much smaller."""
+"""The batch of a turn is much smaller."""
 MAX_STATE_ENTRIES = 50
-"""Entries of container_state that are read; a runner makes five."""
+"""Entries of container_state that are read; a runner writes five."""
 
-# Nothing is read in full before its length is known: a field may hold as much as the file does. Lengths are of bytes:
-# length() of a text ends at its first NUL.
+# No field is read in full before its length is known: it may be as long as the file. Lengths are counted in bytes,
+# because length() of a text ends at its first NUL.
 _MESSAGES = f"""
 SELECT seq, substr(id, 1, {MAX_FIELD_CHARS}) AS id, substr(turn_id, 1, {MAX_FIELD_CHARS}) AS turn_id,
        substr(in_reply_to, 1, {MAX_FIELD_CHARS}) AS in_reply_to, substr(timestamp, 1, {MAX_FIELD_CHARS}) AS timestamp,
@@ -426,22 +428,24 @@ _USAGE = "SELECT tokens_in, tokens_out, tokens_cached, cost_usd FROM turns WHERE
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MalformedRow:
-    """An outbound row that does not even have the right columns; `seq` lets the host step over it."""
+    """An outbound row whose columns have wrong types. `seq`: its number, so that the host can skip it."""
 
     seq: int
     problem: str
 
 
 class OutboundReader:
-    """The host's view, one consistent snapshot. Limits bound what a container can make the host do in one go."""
+    """Reads one consistent snapshot of the runner's file. Limits bound how much work a container can cause in one
+    read."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._db = connection
 
     def messages_after(self, cursor: int, *, limit: int = 500) -> list[MessageOut | MalformedRow]:
-        """Rows numbered above `cursor`, lowest first; an empty list means that there are none.
+        """Returns rows with numbers above `cursor`, lowest first; an empty list if there are none.
 
-        Content that is too long is left out, and fewer rows than `limit` may come though there are more.
+        Content that is too long is replaced by an empty text. May return fewer rows than `limit` although there are
+        more.
         """
         found: list[MessageOut | MalformedRow] = []
         characters = 0
@@ -457,15 +461,15 @@ class OutboundReader:
         return found
 
     def acks_after(self, change: int, *, limit: int = MAX_ACKS_PER_READ) -> list[Ack]:
-        """Acks that changed after `change`, oldest change first. A row that makes no sense is stepped over."""
+        """Returns acks that changed after `change`, oldest change first. Skips malformed rows."""
         return _valid_acks(self._db.execute(_CHANGED_ACKS, {"change": change, "limit": limit}))
 
     def open_claims(self, *, limit: int = MAX_CLAIMS_PER_READ) -> list[Ack]:
-        """What is being worked on, or was when the container died."""
+        """Returns the claims of messages whose turn has not ended."""
         return _valid_acks(self._db.execute(_OPEN_CLAIMS, {"limit": limit}))
 
     def usage(self, turn_id: str) -> Usage | None:
-        """What a turn took so far, all its tries together; None if the row is not there or makes no sense."""
+        """Returns the usage of all attempts of a turn; None if the row is missing or malformed."""
         row = self._db.execute(_USAGE, (turn_id,)).fetchone()
         if row is None:
             return None
@@ -478,7 +482,7 @@ class OutboundReader:
         return Usage(tokens_in=tokens[0], tokens_out=tokens[1], tokens_cached=tokens[2], cost_usd=float(cost))
 
     def turns(self, *, limit: int = 20) -> list[Turn]:
-        """The latest turns, newest first. A row that makes no sense is stepped over."""
+        """Returns the latest turns, newest first. Skips malformed rows."""
         found = []
         for row in self._db.execute(_TURNS, (limit,)):
             with suppress(ValueError, TypeError, RecursionError):
@@ -486,7 +490,7 @@ class OutboundReader:
         return found
 
     def progress(self) -> dict[str, str]:
-        """What the container says it is doing: container_state."""
+        """Returns container_state: what the container reports that it is doing."""
         return {row["key"]: row["value"] for row in self._db.execute(_PROGRESS)}
 
     def highest_seq(self) -> int:
@@ -497,13 +501,14 @@ class OutboundReader:
 def outbound_snapshot(
     path: Path, *, busy_timeout_s: float = READ_BUSY_TIMEOUT_S, max_steps: int | None = None
 ) -> Iterator[OutboundReader]:
-    """A snapshot of the runner's file. Takes and raises what `reading` does; FileNotReady and Busy mean no news yet."""
+    """Open a snapshot of the runner's file. Parameters and errors: see `read_snapshot`; after FileNotReady and
+    FileLocked, try again."""
     with read_snapshot(path, OUTBOUND, busy_timeout_s=busy_timeout_s, max_steps=max_steps) as connection:
         yield OutboundReader(connection)
 
 
 def _check_types(row: sqlite3.Row, *, nullable: tuple[str, ...]) -> None:
-    """A file that was patched by hand can hold a blob where the table says text."""
+    """Check the types of a row: a file that was patched by hand can hold a blob in a text column. Raises TypeError."""
     for column in row.keys():  # noqa: SIM118 (a row iterates over its values)
         wanted = int if column in ("seq", "change", "tries") else str
         if not (isinstance(row[column], wanted) or (row[column] is None and column in nullable)):
@@ -514,7 +519,7 @@ def _valid_acks(rows: Iterable[sqlite3.Row]) -> list[Ack]:
     found = []
     for row in rows:
         if not row["message_id"] or not row["turn_id"]:
-            continue  # no message and no turn has an empty name, and the host keeps that for what has none
+            continue  # no message or turn has an empty id; the host uses it for "none"
         with suppress(ValueError, TypeError):
             _check_types(row, nullable=("error_class", "sentence", "retry_at"))
             found.append(Ack.from_row(row))

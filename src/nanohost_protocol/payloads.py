@@ -1,7 +1,7 @@
-"""The content of a row, per kind: what must be in the JSON, and nothing else.
+"""Defines the content of a row for each kind, as JSON.
 
-Decoding is strict: unknown keys, missing keys and wrong types are refused with the path of the offending key.
-Both sides decode what the other wrote; the host must, since a container may write anything.
+Decoding is strict: unknown keys, missing keys and wrong types are rejected with the path of the key. Both sides decode
+what the other wrote; a container may write anything.
 """
 
 from __future__ import annotations
@@ -17,27 +17,27 @@ from nanohost_protocol.errors import PayloadError
 from nanohost_protocol.rows import InKind, OutKind
 
 MAX_CONTENT_BYTES = 4 * 1024 * 1024
-"""The most one row may carry. Larger things travel as files."""
+"""The most bytes of one row's content. Larger things are sent as files."""
 
 
 OMIT_IF_DEFAULT = {"later": True}
-"""Marks a field that is younger than its kind: left out while it has its default, so that content written before, and
-the ids that are made of it, stay what they were."""
+"""Marks a field that was added after its kind: it is left out if it has its default, so that earlier content, and ids
+that are derived from it, do not change."""
 DELETION = "deletion"
-"""What `event` is where a message is gone."""
+"""The `event` of a deleted message."""
 STOP = "stop"
-"""A control command: end the turn that runs, send nothing more of it, keep the conversation."""
+"""A control command: end the running turn, send nothing more of it, keep the conversation."""
 CLEAR = "clear"
-"""A control command: the same, and begin a new conversation."""
+"""A control command: end the running turn, send nothing more of it, and begin a new conversation."""
 
 
-# --- what the agent is told -------------------------------------------------------------------------------------
+# --- inbound ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PartIn:
-    """What a message holds beside its sender's own words. `kind` is quoted, forwarded, link or shared; `sent_at` an
-    ISO time with its zone, or empty. A kind that the runner does not know is shown like shared."""
+    """A part of a message that is not its sender's own words. `kind`: quoted, forwarded, link or shared; the runner
+    shows an unknown kind as shared. `sent_at`: an ISO time with its zone, or empty."""
 
     kind: str
     text: str = ""
@@ -51,11 +51,13 @@ class PartIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatIn:
-    """Something a person did in a chat. `event` is message, edit, deletion, reaction, reaction_removed or notice;
-    `refers_to` is the platform's id of the message that this concerns, or of the one that a message replies to.
-    `answers` is the id of the agent's row whose question this answers; `parts` come in the order in which people see
-    them.
-    `files` of a deletion are the names of those that alone are gone from its message, with the words in `text`."""
+    """Something a person did in a chat.
+
+    `event`: message, edit, deletion, reaction, reaction_removed or notice. `refers_to`: the platform's id of the
+    message that the event is about, or that a message replies to. `answers`: the id of the agent's row whose question
+    this answers. `parts`: in the order in which people see them. `files`: for a deletion of files only, the names of
+    the deleted files; `text` is the text that stays.
+    """
 
     text: str
     sender: str
@@ -69,7 +71,7 @@ class ChatIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskIn:
-    """A task that fell due."""
+    """A task that is due."""
 
     prompt: str
     script: str | None = None
@@ -77,7 +79,7 @@ class TaskIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class WebhookIn:
-    """Something another program posted."""
+    """A request that another program posted."""
 
     source: str
     body: str
@@ -85,7 +87,7 @@ class WebhookIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemIn:
-    """The host tells the agent something: what became of a request, a note after a restart."""
+    """A message of the host to the agent, such as the outcome of a request or a note after a restart."""
 
     text: str
     about: str | None = None
@@ -93,26 +95,26 @@ class SystemIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlIn:
-    """The host tells the runner something; the agent never sees it. `command` is STOP, CLEAR, or one that the host has
-    handled by itself. `answer`: what the host has said to it already."""
+    """A command of the host to the runner; the agent never sees it. `command`: STOP, CLEAR, or a command that the host
+    has handled itself. `answer`: the reply that the host has already sent to the person."""
 
     command: str
     answer: str | None = field(default=None, metadata=OMIT_IF_DEFAULT)
 
 
-# --- what the agent says and asks for ---
+# --- outbound ---
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChatOut:
-    """Text for people, in Markdown."""
+    """A text for people, in Markdown."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class CardOut:
-    """A titled block, with buttons where the platform has them."""
+    """A titled text with options, which are buttons on platforms that have buttons."""
 
     title: str
     body: str
@@ -121,7 +123,7 @@ class CardOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class QuestionOut:
-    """A question, with choices or without; the answer comes back as a message that `answers` it."""
+    """A question, with options or without. The answer is a ChatIn whose `answers` is this row's id."""
 
     text: str
     options: tuple[str, ...]
@@ -129,7 +131,7 @@ class QuestionOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EditOut:
-    """A new text for a message of ours, named by its number."""
+    """A new text for a message of the agent. `message`: its number."""
 
     message: int
     text: str
@@ -137,7 +139,7 @@ class EditOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ReactionOut:
-    """An emoji on a message, named by its number."""
+    """An emoji on a message. `message`: its number."""
 
     message: int
     emoji: str
@@ -145,7 +147,7 @@ class ReactionOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FileOut:
-    """A file in outbox/<row id>/, by bare name."""
+    """A file in outbox/<row id>/. `name`: its name without folders."""
 
     name: str
     caption: str = ""
@@ -153,8 +155,8 @@ class FileOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TaskOut:
-    """A task to schedule. `due` as a person would type it (see moments.py), or empty when `recurrence`, a cron
-    expression, says it; `timezone` is the zone's name, the session's own when left out."""
+    """A task to schedule. `due`: as a person types it (see typed_times.py), or empty if `recurrence`, a cron
+    expression, is given. `timezone`: the zone's name; None: the session's zone."""
 
     prompt: str
     due: str
@@ -164,7 +166,7 @@ class TaskOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SystemOut:
-    """A request to the host: an action's name and its arguments, as JSON text."""
+    """A request to the host. `action`: its name. `arguments`: JSON text."""
 
     action: str
     arguments: str
@@ -193,7 +195,7 @@ OUT_PAYLOADS: dict[OutKind, type[OutPayload]] = {
 
 
 def encode(payload: InPayload | OutPayload) -> str:
-    """A payload as the JSON text of a row. Stable: equal payloads give equal text."""
+    """Returns a payload as the JSON text of a row. Equal payloads give equal texts."""
     document = dataclasses.asdict(payload)
     for field_ in dataclasses.fields(payload):
         if "later" in field_.metadata and document[field_.name] == field_.default:
@@ -202,7 +204,7 @@ def encode(payload: InPayload | OutPayload) -> str:
 
 
 def decode_in(kind: str, content: str) -> InPayload:
-    """Raises PayloadError with what is wrong and where."""
+    """Returns the payload of an inbound row. Raises PayloadError with the problem and its key."""
     try:
         wanted = IN_PAYLOADS[InKind(kind)]
     except ValueError:
@@ -211,7 +213,7 @@ def decode_in(kind: str, content: str) -> InPayload:
 
 
 def decode_out(kind: str, content: str) -> OutPayload:
-    """Raises PayloadError with what is wrong and where."""
+    """Returns the payload of an outbound row. Raises PayloadError with the problem and its key."""
     try:
         wanted = OUT_PAYLOADS[OutKind(kind)]
     except ValueError:
@@ -261,7 +263,8 @@ def _schema_of(payload_type: type[Any]) -> dict[str, tuple[Any, bool]]:
 
 
 def _validate_value(key: str, hint: Any, value: Any) -> Any:
-    """The value if it is of the hinted type: str, int, `X | None`, a dataclass or a tuple of these; no coercion."""
+    """Returns the value if it has the hinted type: str, int, `X | None`, a dataclass or a tuple of these. Converts
+    nothing. Raises PayloadError."""
     if typing.get_origin(hint) in (Union, types.UnionType):
         if value is None:
             return None

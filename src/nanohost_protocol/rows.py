@@ -1,4 +1,4 @@
-"""The rows of both files as values. `content` stays JSON text here; payloads.py decodes it."""
+"""Defines the rows of both files as values. `content` is JSON text here; payloads.py decodes it."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class AckStatus(StrEnum):
 
 
 class ErrorClass(StrEnum):
-    """Why a turn failed. Each has its own sentence for people and its own retry rule, applied by the host."""
+    """Why a turn failed. The host has a retry rule for each class."""
 
     AUTH = "auth"
     RATE_LIMITED = "rate_limited"
@@ -62,7 +62,7 @@ class ChatId:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Origin:
-    """Where an inbound row came from, on its platform."""
+    """The place on a platform that an inbound row came from."""
 
     channel_type: str
     instance: str
@@ -125,7 +125,7 @@ class MessageIn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Destination:
-    """A name the agent may send to, and what is behind it: a chat, or another agent."""
+    """A name to which the agent may send: of a chat, or of another agent."""
 
     name: str
     display_name: str
@@ -156,7 +156,7 @@ class NewMessageOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class MessageOut:
-    """An outbound row as the host reads it. Everything in it was written by a container: check before acting."""
+    """An outbound row as the host reads it. A container wrote all of it: validate it before use."""
 
     seq: int
     id: str
@@ -187,7 +187,7 @@ class MessageOut:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TurnError:
-    """How a turn failed: the class, a sentence for the person, and for rate limits when to try again."""
+    """The failure of a turn. `sentence`: for the person. `retry_at`: when a rate limit ends."""
 
     error_class: ErrorClass
     sentence: str
@@ -196,7 +196,7 @@ class TurnError:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Ack:
-    """What the runner says of one inbound row. `tries` is the count of the row when it was claimed."""
+    """What the runner reports about an inbound row. `tries`: the row's count when it was claimed."""
 
     message_id: str
     change: int
@@ -223,7 +223,7 @@ class Ack:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Usage:
-    """What a turn took. Tokens, and US dollars where the provider says so; None: nobody knows a price."""
+    """The usage of a turn: tokens, and US dollars as the provider reports them; None if no price is known."""
 
     model: str | None = None
     tokens_in: int = 0
@@ -234,7 +234,7 @@ class Usage:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """One run of the agent over one batch."""
+    """One turn of the agent, which answers a batch of messages."""
 
     turn_id: str
     attempt: int
@@ -267,7 +267,7 @@ class Turn:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeliveryResult:
-    """What became of an outbound row, told to the runner."""
+    """The outcome of an outbound row, for the runner."""
 
     out_id: str
     status: str
@@ -283,7 +283,7 @@ def _optional_time(text: str | None) -> datetime | None:
 
 
 def origin_from_row(row: sqlite3.Row, *, message_id: str | None = None) -> Origin | None:
-    """What its four columns name; None: they are NULL."""
+    """Returns the place that the row's columns name; None if they are NULL."""
     if row["channel_type"] is None:
         return None
     return Origin(

@@ -1,4 +1,4 @@
-"""The tables of both files, declared once.
+"""Declares the tables of both files.
 
 A change here is a new VERSION and new golden files under tests/golden/. All tables are STRICT; times are text as
 times.py writes it; JSON is text.
@@ -118,7 +118,7 @@ CREATE TABLE container_state (key TEXT PRIMARY KEY, value TEXT NOT NULL) STRICT;
 
 @dataclass(frozen=True, slots=True)
 class FileSchema:
-    """One kind of file: its name in messages, its mark (`application_id`) and its tables."""
+    """The schema of one kind of file. `name`: as error messages have it."""
 
     name: str
     application_id: int

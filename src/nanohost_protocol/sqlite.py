@@ -1,8 +1,8 @@
-"""How the files are opened: the pragmas of a writer and of a reader, the version check, errors translated once.
+"""Opens the files: pragmas for writers and readers, the version check, and the translation of errors.
 
-Writers use a rollback journal that is truncated, with full sync: a committed row survives power loss. Readers open
-read-only, trust nothing that the schema says, and give up at a deadline. Never WAL here: a hostile container could
-truncate the shared-memory file under the host. Never `immutable`: it would skip the locks.
+Writers truncate a rollback journal, with full sync: a committed row survives a power failure. Readers open the file
+read-only, do not trust its schema, and stop at a deadline. Never WAL: a hostile container could truncate the
+shared-memory file under the host. Never `immutable`: it would skip the locks.
 """
 
 from __future__ import annotations
@@ -31,13 +31,13 @@ from nanohost_protocol.payloads import MAX_CONTENT_BYTES
 from nanohost_protocol.schema import FileSchema
 
 READ_TIMEOUT_S = 2.0
-"""A read takes 0.2 ms; one that takes this long is an attack or a dying disk."""
+"""A read takes 0.2 ms. One that takes this long is an attack, or the disk is failing."""
 READ_BUSY_TIMEOUT_S = 0.2
 STEPS_PER_CHECK = 10_000
-"""Virtual-machine steps between two looks at the clock: about a millisecond."""
+"""Steps of SQLite's virtual machine between two checks of the clock: about a millisecond."""
 MAX_VALUE_BYTES = 4 * MAX_CONTENT_BYTES
-"""Bytes of one value or row that a reader takes from a file: the largest content allowed, and what is beside it. SQLite
-itself refuses longer ones, before it makes room for them."""
+"""The most bytes of one value or row that a reader accepts: room for the largest content and the other columns. SQLite
+rejects longer ones before it allocates memory for them."""
 
 _READER_PRAGMAS = (
     "query_only = 1",
@@ -52,7 +52,7 @@ _ROLLBACK_NEEDED = {"SQLITE_READONLY_ROLLBACK", "SQLITE_READONLY_RECOVERY", "SQL
 
 @contextmanager
 def translate_errors(file: str) -> Iterator[None]:
-    """Turn sqlite3's errors into ours, naming the file."""
+    """Translate the errors of sqlite3 into ProtocolErrors that name the file."""
     try:
         yield
     except sqlite3.Error as error:
@@ -79,9 +79,9 @@ def _to_protocol_error(file: str, error: sqlite3.Error) -> ProtocolError:
 def connect_writer(
     path: Path, schema: FileSchema, *, busy_timeout_s: float, durable: bool = True
 ) -> sqlite3.Connection:
-    """Open for writing and roll back what a dead predecessor left; create the tables in an empty file.
+    """Open a file for writing, roll back what a process that died left, and create the tables in an empty file.
 
-    `durable=False` turns sync off, for tests. Raises InvalidFileError, VersionMismatch, Busy.
+    `durable=False` turns sync off, for tests. Raises InvalidFileError, VersionMismatch, FileLocked.
     """
     with translate_errors(str(path)):
         connection = sqlite3.connect(path, timeout=busy_timeout_s, isolation_level=None, check_same_thread=False)
@@ -116,7 +116,7 @@ def _is_empty(connection: sqlite3.Connection) -> bool:
 
 
 def split_statements(script: str) -> Iterator[str]:
-    """The statements of an SQL script, one at a time, so that they run inside a transaction of the caller."""
+    """Yields the statements of an SQL script, so that the caller can run them in a transaction."""
     pending = ""
     for piece in re.split("(?<=;)", script):
         pending += piece
@@ -141,7 +141,7 @@ def check_version(connection: sqlite3.Connection, path: Path, schema: FileSchema
 
 @contextmanager
 def immediate_transaction(connection: sqlite3.Connection) -> Iterator[None]:
-    """One transaction that has the write lock from its start; rolled back if the block raises."""
+    """A transaction that has the write lock from its start. It is rolled back if the block raises."""
     connection.execute("BEGIN IMMEDIATE")
     try:
         yield
@@ -161,11 +161,11 @@ def read_snapshot(
     busy_timeout_s: float = READ_BUSY_TIMEOUT_S,
     max_steps: int | None = None,
 ) -> Iterator[sqlite3.Connection]:
-    """Open read-only, in one consistent snapshot, for the length of the block.
+    """Open a file read-only in one consistent snapshot.
 
-    `busy_timeout_s`: how long to wait for a lock. `max_steps`: of SQLite's virtual machine, all statements together; a
-    count is the same on a busy machine. Raises FileNotReady (no news yet), InvalidFileError, VersionMismatch, Busy, and
-    ReadLimitExceeded at the deadline, at `max_steps`, or at a value that is too long.
+    `busy_timeout_s`: how long to wait for a lock. `max_steps`: of SQLite's virtual machine, for all statements
+    together; a busy machine does not change the count. Raises FileNotReady (nothing to read yet), InvalidFileError,
+    VersionMismatch, FileLocked, and ReadLimitExceeded at the deadline, at `max_steps`, or at a value that is too long.
     """
     with translate_errors(str(path)):
         uri = f"file:{quote(str(path))}?mode=ro"
@@ -183,7 +183,7 @@ def read_snapshot(
 
 
 def _make_progress_handler(timeout_s: float, max_steps: int | None) -> Callable[[], bool]:
-    """Called every STEPS_PER_CHECK; true ends the statement."""
+    """Returns a function that SQLite calls every STEPS_PER_CHECK steps; True ends the statement."""
     give_up_at = time.monotonic() + timeout_s
     calls = itertools.count(1)
     most_calls = math.inf if max_steps is None else max_steps / STEPS_PER_CHECK
@@ -195,7 +195,8 @@ def _decode_lenient(raw: bytes) -> str:
 
 
 def _check_schema_objects(connection: sqlite3.Connection, path: Path, schema: FileSchema) -> None:
-    """The file holds our tables to the letter and nothing else: no view, trigger or virtual table to run code with."""
+    """Check that the file holds exactly our tables, and no view, trigger or virtual table that could run code. Raises
+    InvalidFileError."""
     found = connection.execute(_SCHEMA_OBJECTS).fetchmany(100)
     if {tuple(row) for row in found} != _expected_objects(schema):
         raise InvalidFileError(f"{path} holds other tables than a nanohost {schema.name} does")

@@ -1,9 +1,9 @@
-"""A moment as a person or an agent types it: a local time, or how long from now. Pure.
+"""Parses times as people and agents type them: a local time, or how long from now. Pure.
 
-2026-03-01T09:00        that time in the person's own zone (a space for the T is fine, seconds are)
-2026-03-01T09:00+02:00  that time, wherever the person is
-2026-03-01T09:00Z       the same
-in 10 minutes           from when it was asked for; also `10m`, `+600`, `in 1 h 30 min`
+2026-03-01T09:00        that time in the given zone (seconds are allowed, and a space in place of the T)
+2026-03-01T09:00+02:00  that time, whatever the given zone
+2026-03-01T09:00Z       that time in UTC
+in 10 minutes           ten minutes from now; also `10m`, `+600`, `in 1 h 30 min`
 """
 
 from __future__ import annotations
@@ -13,20 +13,20 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 MAX_WAIT = timedelta(days=366 * 10)
 PAST_TOLERANCE = timedelta(minutes=5)
-"""What has passed so lately is as good as now: whoever wrote it was thinking meanwhile, or had to ask somebody."""
+"""A time that passed at most so long ago counts as now: the agent was thinking meanwhile, or asked somebody."""
 DAY = timedelta(days=1)
 
 _UNITS = {"s": 1, "sec": 1, "second": 1, "m": 60, "min": 60, "minute": 60, "h": 3600, "hour": 3600, "d": 86_400}
 _UNITS |= {"day": 86_400, "w": 604_800, "week": 604_800}
 _DURATION_PART = re.compile(r"(\d{1,9})\s*([a-z]*)")
-# One way to read each text: a container wrote it, and a pattern that tries others takes for ever over a long number.
+# Unambiguous, because containers write these texts: backtracking over a long number would take very long.
 _DURATION = re.compile(r"(?:in\s+|\+\s*)?((?:\d{1,9}(?!\d)(?:\s*[a-z]+)?\s*)+)")
 EXAMPLES = "2026-03-01T09:00, or in 10 minutes"
 
 
 def parse_moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
-    """The moment in UTC; of a local time, when clocks there show it (`resolve_wall_time`). Raises ValueError with a
-    sentence."""
+    """Returns the time in UTC. `zone` is used for a text without a zone, see `resolve_wall_time`. Raises ValueError
+    with a sentence for the person."""
     wanted = text.strip()
     try:
         found = _parse_relative(wanted, now) or _parse_absolute(wanted, zone)
@@ -38,8 +38,8 @@ def parse_moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
 
 
 def parse_future_moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
-    """The moment in UTC for what is to happen then. Raises ValueError with a sentence, also for one that has passed:
-    who counts with the wrong year would get an answer at once, and none on the day."""
+    """Returns the time in UTC. Raises ValueError with a sentence for the person, also for a time that has passed: with
+    a wrong year, a reminder would otherwise come at once and not on its day."""
     found = parse_moment(text, zone=zone, now=now)
     if found >= now - PAST_TOLERANCE:
         return found
@@ -47,7 +47,8 @@ def parse_future_moment(text: str, *, zone: tzinfo, now: datetime) -> datetime:
 
 
 def past_moment_error(what: str, moment: datetime, *, zone: tzinfo, now: datetime) -> str:
-    """Why nothing can be done then, with the present time and what was probably meant, by the zone's clocks."""
+    """Returns the error for a time that has passed, with the current time and the time that was probably meant, both in
+    the zone."""
     mark = "Z" if zone is UTC else ""
     local, meant = now.astimezone(zone), suggest_future_moment(moment, zone=zone, now=now)
     return (
@@ -57,14 +58,15 @@ def past_moment_error(what: str, moment: datetime, *, zone: tzinfo, now: datetim
 
 
 def resolve_wall_time(wall: datetime, zone: tzinfo) -> datetime:
-    """When clocks in the zone show `wall` (a time without a zone), UTC: the first time if they do so twice, and the
-    moment at which they are set forward if they skip it. Raises OverflowError for one that UTC has no date for."""
+    """Returns when clocks in the zone show `wall` (a time without a zone), in UTC: the first time if they show it
+    twice, and the time at which they are set forward if they skip it. Raises OverflowError if it is outside UTC's
+    years."""
     first, second = (wall.replace(tzinfo=zone, fold=fold).astimezone(UTC) for fold in (0, 1))
     return first if first <= second else _find_dst_transition(second, first, zone)
 
 
 def _find_dst_transition(low: datetime, high: datetime, zone: tzinfo) -> datetime:
-    """When the zone's clocks are set forward, to the second."""
+    """Returns when the zone's clocks are set forward between two times, to the second."""
     before = low.astimezone(zone).utcoffset()
     while high - low > timedelta(seconds=1):
         middle = low + timedelta(seconds=(high - low).total_seconds() // 2)
@@ -76,8 +78,8 @@ def _find_dst_transition(low: datetime, high: datetime, zone: tzinfo) -> datetim
 
 
 def suggest_future_moment(moment: datetime, *, zone: tzinfo, now: datetime) -> datetime:
-    """The next time, in the zone, that has the day and time of one that has passed, or its time alone if that was not
-    a day ago: a year is what gets mistaken most."""
+    """Returns the next time with the same time of day if `moment` passed less than a day ago, else the next one with
+    the same day of the year too, in the zone: the year is the most frequent mistake."""
     local = moment.astimezone(zone)
     if now - moment < DAY:
         return local + DAY
@@ -95,14 +97,14 @@ def suggest_future_moment(moment: datetime, *, zone: tzinfo, now: datetime) -> d
 
 
 def parse_duration_s(text: str) -> int | None:
-    """A length of time such as `10m`, `in 2 hours` or `+600` in seconds; None if it is none."""
+    """Returns a duration such as `10m`, `in 2 hours` or `+600` in seconds; None if the text is no duration."""
     whole = _DURATION.fullmatch(text.strip().casefold())
     if whole is None:
         return None
     pieces = _DURATION_PART.findall(whole[1])
     units = [unit if unit in _UNITS else unit.removesuffix("s") for _, unit in pieces]
     if units == [""]:
-        # A bare number is a length only where something says so: 2026 is a year.
+        # A bare number is a duration only with a plus sign: 2026 is a year.
         return int(pieces[0][0]) if text.strip().startswith("+") else None
     if any(unit not in _UNITS for unit in units):
         return None
@@ -110,7 +112,7 @@ def parse_duration_s(text: str) -> int | None:
 
 
 def is_relative(text: str | None) -> bool:
-    """Whether it says how long from now, and no time of day."""
+    """Returns whether the text is a duration from now."""
     return text is not None and parse_duration_s(text) is not None
 
 
