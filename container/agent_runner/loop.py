@@ -35,8 +35,10 @@ BUSY_PRUNE_THRESHOLD = 200
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class IdleTimeouts:
-    """The idle seconds after which resources are released and the runner exits."""
+    """The idle seconds after which resources are released, all rows that the host has collected are pruned, and the
+    runner exits. Pruning is a commit, and the host reads the file after each, so it is not done after every turn."""
 
+    prune_s: float = 10.0
     close_provider_s: float = 60.0
     session_missing_s: float = 5.0
 
@@ -151,7 +153,7 @@ class Runner:
     async def _run_idle_maintenance(self, idle_s: float) -> None:
         """Does work that can wait until the runner is idle."""
         await self._progress.write()
-        await self._mailbox.prune(self._meta)
+        await self._mailbox.prune(self._meta, at_least=1 if idle_s >= self._timeouts.prune_s else BUSY_PRUNE_THRESHOLD)
         if idle_s >= self._timeouts.close_provider_s:
             await self._conversation.close()
 

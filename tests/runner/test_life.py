@@ -391,7 +391,7 @@ async def test_control_messages_are_closed_and_never_shown(host: SessionHost) ->
 
 async def test_rows_that_the_host_has_processed_are_pruned_when_idle(host: SessionHost) -> None:
     host.write_message("m1", "hi")
-    async with run_runner(host, host.settings(poll_interval_s=0.02)):
+    async with run_runner(host, host.settings(poll_interval_s=0.02), timeouts=IdleTimeouts(prune_s=0.1)):
         ack = (await host.wait_for_acks("m1"))["m1"]
         with inbound_transaction(host.layout.inbound_db, durable=False) as inbound:
             inbound.close("m1", "completed")
