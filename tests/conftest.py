@@ -18,6 +18,7 @@ from hypothesis import settings
 from nanohost.testing.reserved_port import ReservedPort
 from nanohost.testing.time_limits import scaled_timeout
 from nanohost.work.tree_removal import remove_tree
+from tests.support.cloned_processes import clone_host_children
 from tests.support.unit import forbid_processes_and_sockets, is_unit
 
 pytest.register_assert_rewrite("nanohost.testing.channel_suite", "nanohost.testing.simulator_suite")
@@ -26,6 +27,8 @@ SHARED_MEMORY = Path("/dev/shm")
 TESTS = Path(__file__).parent
 SLOWEST_FIRST = ("crash", "cli", "runtimes", "flows", "hostile", "runner", "channels")
 """Folders with the slowest files: the last file of a run occupies one worker."""
+STARTS_PROCESSES = ("runtimes", "mailbox/test_reader_pool.py")
+"""What tests how runners and readers start: they are started there, and cloned elsewhere."""
 
 for _signal, _handler in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
     if signal.getsignal(_signal) is signal.SIG_IGN:
@@ -104,6 +107,15 @@ def _restore_logging() -> Iterator[None]:
         root.handlers = handlers
         root.setLevel(level)
         _use_plain_tracebacks()
+
+
+@pytest.fixture(autouse=True)
+def _clone_host_children(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Loading their code is most of what runners and readers cost the tests (support/cloned_processes.py)."""
+    file = request.path.relative_to(TESTS)
+    is_started = any(file.is_relative_to(place) for place in STARTS_PROCESSES)
+    with nullcontext() if is_started else clone_host_children():
+        yield
 
 
 @pytest.fixture

@@ -20,7 +20,7 @@ def test_this_test_is_marked_as_a_unit_test(request: pytest.FixtureRequest) -> N
 
 
 def test_a_process_is_refused_in_a_unit_test() -> None:
-    with pytest.raises(NotUnitTestError, match=r"starts a process.*BEYOND"), forbid_processes_and_sockets():
+    with pytest.raises(NotUnitTestError, match=r"starts a process.*INTEGRATION_PATHS"), forbid_processes_and_sockets():
         subprocess.run([sys.executable, "-c", "pass"], check=True)
 
 

@@ -52,6 +52,7 @@ INTEGRATION_PATHS = (
     "config/test_declared.py",
     "scheduler/test_crash.py",
     "scheduler/test_run_results.py",
+    "support/test_cloned_processes.py",
     "test_install.py",
     "gateway/test_model_monitor.py",
     "test_reserved_port.py",
@@ -104,7 +105,7 @@ def forbid_processes_and_sockets() -> Iterator[None]:
 
 def _violation_message(event: str) -> str:
     what = "starts a process" if event in PROCESS_EVENTS else "opens a socket"
-    return f"A unit test {what} ({event}): name its file in BEYOND of tests/support/unit.py, or do without."
+    return f"A unit test {what} ({event}): name its file in INTEGRATION_PATHS of tests/support/unit.py, or do without."
 
 
 def _audit_hook(event: str, _: tuple[object, ...]) -> None:
