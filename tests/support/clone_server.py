@@ -5,7 +5,8 @@
 It runs under the options and the environment of the program that it stands for, PROGRAM: "runner" or "reader". Each
 request on SOCKET, the number of a descriptor, comes with standard input, output and error. A clone is a child of the
 process that asked (CLONE_PARENT), as if that had started it; its command line is written over PADDING. It sends its pid
-once it is what a started process would be. Uses only the standard library: a reader has nothing else.
+once it is what a started process would be. Uses only the standard library: a reader has nothing else. A host that was
+forked (fork_server.py) forks its own server, for both programs (`serve`).
 """
 
 import ctypes
@@ -34,21 +35,28 @@ ARGUMENTS_START_FIELD, ARGUMENTS_END_FIELD = 48, 49
 def main() -> None:
     server, program, paths = socket.socket(fileno=int(sys.argv[1])), sys.argv[2], sys.argv[3]
     sys.path[:0] = paths.split(os.pathsep) if paths else []
-    _preload_modules(program)
+    preload_modules(program)
     gc.freeze()
+    serve(server)
+
+
+def serve(server: socket.socket) -> None:
+    """Answer requests until the other end is closed."""
     while True:
         request, fds, _, _ = socket.recv_fds(server, MAX_REQUEST_BYTES, 3)
         if not request:
             return
         if _clone() == 0:
-            _become(json.loads(request), fds, server)
-            _run(program)
+            wanted = json.loads(request)
+            _become(wanted, fds, server)
+            _run(wanted["program"])
             return
         for fd in fds:
             os.close(fd)
 
 
-def _preload_modules(program: str) -> None:
+def preload_modules(program: str) -> None:
+    """Import what the program imports, at its start and later."""
     if program == "reader":
         importlib.import_module("nanohost.mailbox.reader_process")
         return
@@ -105,8 +113,8 @@ def _run(program: str) -> None:
         importlib.import_module("nanohost.mailbox.reader_process").main()
         return
     crash_points: Any = importlib.import_module("nanohost_protocol.crash_points")
-    if crash_points.ENV_VARIABLE in os.environ:
-        crash_points._trigger = crash_points.CrashTrigger(os.environ[crash_points.ENV_VARIABLE])
+    point = os.environ.get(crash_points.ENV_VARIABLE)
+    crash_points._trigger = crash_points.CrashTrigger(point) if point else None
     sys.exit(importlib.import_module("agent_runner.__main__").main())
 
 

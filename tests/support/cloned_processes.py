@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any, AnyStr
@@ -24,7 +24,7 @@ from nanohost.mailbox import reader_client
 from nanohost.runtimes import launch
 from nanohost.runtimes.runner_command import RUNNER_ARGUMENTS
 from nanohost.testing.time_limits import HANG_TIMEOUT_S, scaled_timeout
-from tests.support.clone_server import CLONE_NUMBERS
+from tests.support.clone_server import CLONE_NUMBERS, serve
 
 SERVER = Path(__file__).with_name("clone_server.py")
 PADDING = "x" * 4096
@@ -54,6 +54,7 @@ class HostChild(subprocess.Popen[AnyStr]):
         new_session = pipes[11]
         options = 3 if program == "reader" else 4
         request = {
+            "program": program,
             "arguments": list(args),
             "program_arguments": list(args[options:]),
             "environment": dict(env),
@@ -64,29 +65,20 @@ class HostChild(subprocess.Popen[AnyStr]):
         python = tuple(sorted((name, value) for name, value in env.items() if name.startswith(("PYTHON", "LANG"))))
         fds = [own if given == -1 else given for own, given in enumerate((stdin, stdout, stderr))]
         try:
-            self.pid = clone_server(program, paths, python).start(request, fds)
+            server = _forked_servers[-1] if _forked_servers else clone_server(program, paths, python)
+            self.pid = server.start(request, fds)
             self._child_created = True
         finally:
             self._close_pipe_fds(*pipes[:6])  # type: ignore[attr-defined]
 
 
 class CloneServer:
-    """One per program and environment."""
+    """The client's side of a server."""
 
-    def __init__(self, program: str, paths: str, environment: Mapping[str, str]) -> None:
-        options = READER_OPTIONS[:2] if program == "reader" else RUNNER_ARGUMENTS[:1]
+    def __init__(self, connection: socket.socket) -> None:
+        connection.settimeout(scaled_timeout(HANG_TIMEOUT_S))
         self._lock = threading.Lock()
-        self._socket, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self._socket.settimeout(scaled_timeout(HANG_TIMEOUT_S))
-        with theirs:
-            number = str(theirs.fileno())
-            self._process = subprocess.Popen(
-                [sys.executable, *options, str(SERVER), number, program, paths, PADDING],
-                pass_fds=[theirs.fileno()],
-                env=dict(environment),
-                cwd="/",
-            )
-        atexit.register(self._stop)
+        self._socket = connection
 
     def start(self, request: Mapping[str, Any], fds: Sequence[int]) -> int:
         """Returns the pid of a new clone with these standard input, output and error."""
@@ -96,15 +88,45 @@ class CloneServer:
         assert answer, "the clone server is gone"
         return int(answer)
 
-    def _stop(self) -> None:
-        self._socket.close()
-        self._process.wait()
-
 
 @cache
 def clone_server(program: str, paths: str, environment: tuple[tuple[str, str], ...]) -> CloneServer:
     """The server of this process for such children."""
-    return CloneServer(program, paths, dict(environment))
+    options = READER_OPTIONS[:2] if program == "reader" else RUNNER_ARGUMENTS[:1]
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    with theirs:
+        process = subprocess.Popen(
+            [sys.executable, *options, str(SERVER), str(theirs.fileno()), program, paths, PADDING],
+            pass_fds=[theirs.fileno()],
+            env=dict(environment),
+            cwd="/",
+        )
+
+    def stop() -> None:
+        ours.close()
+        process.wait()
+
+    atexit.register(stop)
+    return CloneServer(ours)
+
+
+_forked_servers: list[CloneServer] = []
+
+
+def fork_clone_server() -> None:
+    """Clone what this process starts from a fork of it as it is now: one thread, the code of both programs loaded."""
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    if os.fork() == 0:
+        ours.close()
+        os.setsid()  # what a terminal sends is for the host
+        with Path(os.devnull).open("r+b") as nothing:
+            for number in (0, 1, 2):
+                os.dup2(nothing.fileno(), number)
+        serve(theirs)
+        os._exit(0)
+    theirs.close()
+    _forked_servers.append(CloneServer(ours))
+    _replace_subprocess()
 
 
 class _Subprocess:
@@ -119,8 +141,14 @@ class _Subprocess:
 @contextmanager
 def clone_host_children() -> Iterator[None]:
     """Clone the runners and readers that are started in this process while entered."""
-    with ExitStack() as stack:
-        for module in (launch, reader_client):
-            module.subprocess = _Subprocess()  # type: ignore[attr-defined]
-            stack.callback(setattr, module, "subprocess", subprocess)
+    _replace_subprocess()
+    try:
         yield
+    finally:
+        for module in (launch, reader_client):
+            module.subprocess = subprocess  # type: ignore[attr-defined]
+
+
+def _replace_subprocess() -> None:
+    for module in (launch, reader_client):
+        module.subprocess = _Subprocess()  # type: ignore[attr-defined]

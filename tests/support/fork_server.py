@@ -1,11 +1,12 @@
 """Starts `nanohost` in processes forked from one that has its code loaded: loading it is most of a start.
 
-    python fork_server.py SOCKET
+    python fork_server.py SOCKET PADDING
 
 A forked process does what `python -m nanohost` does from its first line on, in a process of its own, under the
 environment that it is given. SOCKET is the number of a descriptor; each request on it is answered through the pipe that
 comes with it: the pid, and, once the process has ended, its wait status. The server ends with whoever started it; what
-it forked does not.
+it forked does not. A host clones its runners and readers (cloned_processes.py), whose command lines are written over
+PADDING.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ ANSWER_BYTES = 16
 NEEDS_A_START = ("PYTHON", "LANG", "LC_")
 """Prefixes of variables that Python reads while it starts."""
 
+PADDING = "x" * 4096
+STARTS_A_HOST = {"run", "chat"}
 INHERITED_SIGNALS = (signal.SIGHUP, signal.SIGINT, signal.SIGTERM)
 """A started process keeps ignoring signals that its parent ignores."""
 
@@ -118,7 +121,7 @@ class ForkServer:
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         with theirs:
             number = theirs.fileno()
-            self._process = subprocess.Popen([sys.executable, "-P", __file__, str(number)], pass_fds=[number])
+            self._process = subprocess.Popen([sys.executable, "-P", __file__, str(number), PADDING], pass_fds=[number])
         self._socket = ours
         atexit.register(self._stop)
 
@@ -166,6 +169,14 @@ def _preload_modules() -> None:
     import nanohost.commands.registry
     import nanohost.runtimes.process  # noqa: F401
 
+    root = str(Path(__file__).parent.parent.parent)
+    sys.path.insert(0, root)  # for these lines only: nothing that is tested is found there
+    import tests.support.cloned_processes  # noqa: F401
+    from tests.support.clone_server import preload_modules
+
+    sys.path.remove(root)
+    preload_modules("reader")
+    preload_modules("runner")
     gc.freeze()
 
 
@@ -201,6 +212,10 @@ def _run_nanohost(request: Mapping[str, Any], standard: Sequence[int]) -> None:
     os.chdir(request["folder"])
     sys.argv = ["nanohost", *request["words"]]
     _open_standard_streams()
+    if STARTS_A_HOST.intersection(request["words"]):
+        from tests.support.cloned_processes import fork_clone_server
+
+        fork_clone_server()
     from nanohost.cli.main import main as nanohost
     from nanohost_protocol import crash_points
 
